@@ -1,0 +1,12 @@
+//! Kelson: a container registry that replaces `registry:2` in place.
+//!
+//! Blobs are content-addressed files; every other fact lives in one transactional redb
+//! database; an axum service speaks the Docker/OCI v2 API. The layers, lowest first; each
+//! imports only layers above it in this list (`tests/tidy.rs` checks every import):
+//!
+//! - [`oci`] the vocabulary of the specifications: pure, no I/O, types exist only valid
+//! - [`disk`] files and directories behind a trait, and the only fsync
+//! - [`ops`] clock, randomness, blocking work, shutdown, logs
+pub mod disk;
+pub mod oci;
+pub mod ops;

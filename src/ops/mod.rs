@@ -1,0 +1,11 @@
+//! Instruments: time, randomness, blocking work, shutdown, logs. Imports nothing of ours.
+
+pub mod blocking;
+pub mod clock;
+pub mod limits;
+pub mod random;
+pub mod telemetry;
+
+pub use blocking::Blocking;
+pub use clock::{Clock, Timestamp};
+pub use random::Random;
