@@ -7,6 +7,8 @@
 //! - [`oci`] the vocabulary of the specifications: pure, no I/O, types exist only valid
 //! - [`disk`] files and directories behind a trait, and the only fsync
 //! - [`ops`] clock, randomness, blocking work, shutdown, logs
+//! - [`blob`] bytes: content-addressed files and staging
+pub mod blob;
 pub mod disk;
 pub mod oci;
 pub mod ops;
