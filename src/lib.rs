@@ -8,7 +8,9 @@
 //! - [`disk`] files and directories behind a trait, and the only fsync
 //! - [`ops`] clock, randomness, blocking work, shutdown, logs
 //! - [`blob`] bytes: content-addressed files and staging
+//! - [`meta`] facts: repositories, tags, manifests, links, sessions
 pub mod blob;
 pub mod disk;
+pub mod meta;
 pub mod oci;
 pub mod ops;

@@ -1,0 +1,367 @@
+//! Whether a database keeps the invariants M1 to M7 (see [`crate::meta`]): each table is walked
+//! once, and what a row says is looked up in the others. Memory does not grow with the store.
+
+use redb::ReadableTable;
+
+use super::super::{BlobState, Finding, Garbage, Place, Result, UploadRecord};
+use super::codec::{
+    ContentRow, Key, LinkRow, ManifestRow, Reader, References, RepositoryRow, Row, SmallContent,
+    TagRow, Uses,
+};
+use super::rows::{any, each_after, get, has};
+use super::tables::{Bytes, Rows, Snapshot, View};
+use super::writes::{NEWEST_REPOSITORY, counter};
+use crate::oci::{Descriptor, Digest};
+
+/// More findings than this say nothing new.
+const FINDINGS_MAX: usize = 1000;
+
+/// Every fact that does not agree with another, up to [`FINDINGS_MAX`].
+pub fn check(snapshot: &Snapshot) -> Result<Vec<Finding>> {
+    let mut check = Check::new(snapshot)?;
+    check.names()?;
+    check.repositories()?;
+    check.tags()?;
+    check.manifests()?;
+    check.edges()?;
+    check.referrers()?;
+    check.blobs()?;
+    check.contents()?;
+    check.links()?;
+    check.uses()?;
+    check.uploads()?;
+    check.queue()?;
+    Ok(check.findings)
+}
+
+struct Check<'a> {
+    snapshot: &'a Snapshot,
+    tags: View,
+    tags_by_manifest: View,
+    manifests: View,
+    references: View,
+    edges: View,
+    referrers: View,
+    blobs: View,
+    repo_blobs: View,
+    blob_repositories: View,
+    small_contents: View,
+    spill_queue: View,
+    gc_queue: View,
+    findings: Vec<Finding>,
+}
+
+fn of(id: u64, digest: &Digest) -> Key {
+    Key::number(id).and_digest(digest)
+}
+
+fn each(
+    table: &impl ReadableTable<Bytes, Bytes>,
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
+) -> Result<()> {
+    for row in table.iter()? {
+        let (key, value) = row?;
+        each(key.value(), value.value())?;
+    }
+    Ok(())
+}
+
+fn count(
+    table: &impl Rows,
+    prefix: &Key,
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<u64>,
+) -> Result<(u64, u64)> {
+    let (mut rows, mut sum) = (0, 0);
+    each_after(table, prefix, None, |key, value| {
+        rows += 1;
+        sum += each(key, value)?;
+        Ok(true)
+    })?;
+    Ok((rows, sum))
+}
+
+impl<'a> Check<'a> {
+    fn new(snapshot: &'a Snapshot) -> Result<Self> {
+        Ok(Self {
+            snapshot,
+            tags: snapshot.tags()?,
+            tags_by_manifest: snapshot.tags_by_manifest()?,
+            manifests: snapshot.manifests()?,
+            references: snapshot.references()?,
+            edges: snapshot.edges()?,
+            referrers: snapshot.referrers()?,
+            blobs: snapshot.blobs()?,
+            repo_blobs: snapshot.repo_blobs()?,
+            blob_repositories: snapshot.blob_repositories()?,
+            small_contents: snapshot.small_contents()?,
+            spill_queue: snapshot.spill_queue()?,
+            gc_queue: snapshot.gc_queue()?,
+            findings: Vec::new(),
+        })
+    }
+
+    /// Notes a finding unless `holds`.
+    fn expect(&mut self, holds: bool, text: impl FnOnce() -> String) {
+        if !holds && self.findings.len() < FINDINGS_MAX {
+            self.findings.push(Finding(text()));
+        }
+    }
+
+    fn content(&self, digest: &Digest) -> Result<Option<ContentRow>> {
+        get(&self.blobs, &Key::digest(digest))
+    }
+
+    fn is_queued(&self, at: u64, id: u64, digest: &Digest, garbage: Garbage) -> Result<bool> {
+        let key = Key::number(at).and_number(id).and_digest(digest).and_garbage(garbage);
+        has(&self.gc_queue, &key)
+    }
+
+    fn names(&mut self) -> Result<()> {
+        let (names, ids) = (self.snapshot.repository_names()?, self.snapshot.repository_ids()?);
+        let repositories = self.snapshot.repositories()?;
+        let newest = counter(&self.snapshot.schema()?, NEWEST_REPOSITORY)?;
+        for row in ids.iter()? {
+            let (name, id) = row?;
+            let (name, id) = (name.value(), id.value());
+            let found: Option<RepositoryRow> = get(&repositories, &Key::number(id))?;
+            let agrees = found.is_some_and(|row| row.name.as_str() == name);
+            self.expect(agrees, || format!("repository_ids: {name} has the wrong id {id}"));
+            self.expect(id <= newest, || format!("M6: the id {id} may be given again"));
+        }
+        for row in names.iter()? {
+            let (name, id) = row?;
+            let (name, id) = (name.value(), id.value());
+            let known = ids.get(name)?.is_some_and(|found| found.value() == id);
+            let full = any(&self.manifests, &Key::number(id))?;
+            self.expect(known && full, || format!("M4: {name} is listed without a manifest"));
+        }
+        Ok(())
+    }
+
+    fn repositories(&mut self) -> Result<()> {
+        let (names, ids) = (self.snapshot.repository_names()?, self.snapshot.repository_ids()?);
+        each(&self.snapshot.repositories()?, |key, value| {
+            let id = Reader::new("a key of repositories", key).u64()?;
+            let row = RepositoryRow::decode(value)?;
+            let name = row.name.as_str();
+            let known = ids.get(name)?.is_some_and(|found| found.value() == id);
+            self.expect(known, || format!("repositories: {id} is not the id of {name}"));
+            let listed = names.get(name)?.is_some();
+            self.expect(listed == (row.manifests > 0), || format!("M4: {name} is not listed"));
+            let prefix = Key::number(id);
+            let (tags, _) = count(&self.tags, &prefix, |_, _| Ok(0))?;
+            let (manifests, manifest_bytes) = count(&self.manifests, &prefix, |_, value| {
+                Ok(ManifestRow::decode(value)?.size_bytes)
+            })?;
+            let (blobs, blob_bytes) = count(&self.repo_blobs, &prefix, |key, _| {
+                let (_, digest) = Reader::number_digest_key("a key of repo_blobs", key)?;
+                Ok(self.content(&digest)?.map_or(0, |row| row.record.size_bytes))
+            })?;
+            let size_bytes = manifest_bytes + blob_bytes;
+            let counted =
+                RepositoryRow { name: row.name.clone(), manifests, tags, blobs, size_bytes };
+            self.expect(counted == row, || format!("counters: {row:?}, but {counted:?}"));
+            Ok(())
+        })
+    }
+
+    fn tags(&mut self) -> Result<()> {
+        each(&self.snapshot.tags()?, |key, value| {
+            let (id, tag) = Reader::tag_key(key)?;
+            let digest = TagRow::decode(value)?.digest;
+            let points = has(&self.manifests, &of(id, &digest))?;
+            self.expect(points, || format!("M3: tag {id}/{tag} points at no manifest"));
+            let mirrored = has(&self.tags_by_manifest, &of(id, &digest).and_tag(tag.as_str()))?;
+            self.expect(mirrored, || format!("M3: tag {id}/{tag} is not in tags_by_manifest"));
+            Ok(())
+        })?;
+        each(&self.snapshot.tags_by_manifest()?, |key, _| {
+            let (id, digest, tag) = Reader::tag_by_manifest_key(key)?;
+            let row: Option<TagRow> = get(&self.tags, &Key::number(id).and_tag(tag.as_str()))?;
+            let mirrored = row.is_some_and(|row| row.digest == digest);
+            self.expect(mirrored, || format!("M3: tag {id}/{tag} is not on {digest}"));
+            Ok(())
+        })
+    }
+
+    fn manifests(&mut self) -> Result<()> {
+        each(&self.snapshot.manifests()?, |key, value| {
+            let (id, digest) = Reader::number_digest_key("a key of manifests", key)?;
+            let row = ManifestRow::decode(value)?;
+            let listed = has(&self.references, &of(id, &digest))?;
+            self.expect(listed, || format!("M2: {id}/{digest} has no list of references"));
+            let content = self.content(&digest)?.map(|content| content.record.size_bytes);
+            let same = content == Some(row.size_bytes);
+            self.expect(same, || format!("manifests: {id}/{digest} has another length in blobs"));
+            let uses: Uses = get(&self.blob_repositories, &Key::digest(&digest).and_number(id))?
+                .unwrap_or_default();
+            self.expect(uses.manifest, || format!("M1: {id}/{digest} is not counted"));
+            if let Some(subject) = &row.subject {
+                let attached = has(&self.referrers, &of(id, subject).and_digest(&digest))?;
+                self.expect(attached, || format!("referrers: {id}/{digest} is missing"));
+            }
+            if let Some(at) = row.eligible_uptime_seconds {
+                let queued = self.is_queued(at, id, &digest, Garbage::Referrer)?;
+                self.expect(queued, || format!("M7: referrer {id}/{digest} is not queued"));
+                let subject = row.subject.map(|subject| has(&self.manifests, &of(id, &subject)));
+                let held = subject.transpose()?.unwrap_or(true);
+                self.expect(!held, || format!("M7: {id}/{digest} is queued with its subject"));
+            }
+            Ok(())
+        })
+    }
+
+    /// Every reference has its edge, and there are no more edges than references.
+    fn edges(&mut self) -> Result<()> {
+        let mut surplus = 0_i128;
+        each(&self.snapshot.references()?, |key, value| {
+            let (id, parent) = Reader::number_digest_key("a key of references", key)?;
+            let known = has(&self.manifests, &of(id, &parent))?;
+            self.expect(known, || format!("M2: references of {id}/{parent}, which is no manifest"));
+            for (child, kind) in References::decode(value)?.0 {
+                let edge = of(id, &child).and_kind(kind).and_digest(&parent);
+                let mirrored = has(&self.edges, &edge)?;
+                self.expect(mirrored, || format!("M2: {id}/{parent} has no edge to {child}"));
+                surplus -= 1;
+            }
+            Ok(())
+        })?;
+        each(&self.snapshot.edges()?, |key, _| {
+            let (id, child, _, parent) = Reader::edge_key(key)?;
+            let known = has(&self.manifests, &of(id, &parent))?;
+            self.expect(known, || format!("M2: {id}/{child} is held by {parent}, no manifest"));
+            surplus += 1;
+            Ok(())
+        })?;
+        self.expect(surplus == 0, || format!("M2: {surplus} edges that no manifest refers to"));
+        Ok(())
+    }
+
+    fn referrers(&mut self) -> Result<()> {
+        each(&self.snapshot.referrers()?, |key, value| {
+            let (id, subject, digest) = Reader::referrer_key(key)?;
+            let same = Descriptor::decode(value)?.digest == digest;
+            self.expect(same, || format!("referrers: the row of {id}/{digest} is of another"));
+            let row: Option<ManifestRow> = get(&self.manifests, &of(id, &digest))?;
+            let attached = row.is_some_and(|row| row.subject == Some(subject));
+            self.expect(attached, || format!("referrers: {id}/{digest} is not on {subject}"));
+            Ok(())
+        })
+    }
+
+    fn blobs(&mut self) -> Result<()> {
+        each(&self.snapshot.blobs()?, |key, value| {
+            let digest = Reader::digest_key("a key of blobs", key)?;
+            let row = ContentRow::decode(value)?;
+            let (repositories, manifests) =
+                count(&self.blob_repositories, &Key::digest(&digest), |_, value| {
+                    Ok(u64::from(Uses::decode(value)?.manifest))
+                })?;
+            let counted = (repositories, manifests) == (row.record.repositories, row.manifests);
+            self.expect(counted, || format!("M1: {digest} is counted wrongly"));
+            let inline: Option<SmallContent> = get(&self.small_contents, &Key::digest(&digest))?;
+            let (has_inline, queued) =
+                (row.record.place != Place::File, row.record.place == Place::Inline);
+            let sound = inline.map(|content| content.0.len() as u64)
+                == has_inline.then_some(row.record.size_bytes);
+            self.expect(sound, || format!("M5: the inline copy of {digest} is not as its place"));
+            let queue = has(&self.spill_queue, &Key::digest(&digest))?;
+            self.expect(queue == queued, || format!("M5: {digest} is wrongly queued for its file"));
+            let at = row.eligible_uptime_seconds;
+            let queued = self.is_queued(at, 0, &digest, Garbage::Content)?;
+            let unheld = row.record.repositories == 0 && row.record.state == BlobState::Live;
+            self.expect(queued || !unheld, || format!("M7: nobody has {digest}, and it stays"));
+            Ok(())
+        })
+    }
+
+    fn contents(&mut self) -> Result<()> {
+        each(&self.snapshot.small_contents()?, |key, _| {
+            let digest = Reader::digest_key("a key of small_contents", key)?;
+            let known = has(&self.blobs, &Key::digest(&digest))?;
+            self.expect(known, || format!("M5: small_contents has {digest}, blobs has not"));
+            Ok(())
+        })?;
+        each(&self.snapshot.spill_queue()?, |key, _| {
+            let digest = Reader::digest_key("a key of spill_queue", key)?;
+            let known = has(&self.blobs, &Key::digest(&digest))?;
+            self.expect(known, || format!("M5: spill_queue has {digest}, blobs has not"));
+            Ok(())
+        })
+    }
+
+    fn links(&mut self) -> Result<()> {
+        each(&self.snapshot.repo_blobs()?, |key, value| {
+            let (id, digest) = Reader::number_digest_key("a key of repo_blobs", key)?;
+            let row = LinkRow::decode(value)?;
+            let uses: Uses = get(&self.blob_repositories, &Key::digest(&digest).and_number(id))?
+                .unwrap_or_default();
+            self.expect(uses.blob, || format!("M1: link {id}/{digest} is not counted"));
+            let stored = has(&self.blobs, &Key::digest(&digest))?;
+            self.expect(stored, || format!("M1: link {id}/{digest} leads nowhere"));
+            let used = any(&self.edges, &of(id, &digest))?;
+            let at = row.eligible_uptime_seconds;
+            let queued = self.is_queued(at, id, &digest, Garbage::Link)?;
+            self.expect(used != queued, || format!("M7: link {id}/{digest} is queued wrongly"));
+            Ok(())
+        })
+    }
+
+    fn uses(&mut self) -> Result<()> {
+        each(&self.snapshot.blob_repositories()?, |key, value| {
+            let (digest, id) = Reader::digest_number_key("a key of blob_repositories", key)?;
+            let uses = Uses::decode(value)?;
+            let blob = has(&self.repo_blobs, &of(id, &digest))?;
+            let manifest = has(&self.manifests, &of(id, &digest))?;
+            let found = Uses { blob, manifest };
+            self.expect(found == uses, || format!("M1: {id}/{digest} is {found:?}, not {uses:?}"));
+            Ok(())
+        })
+    }
+
+    fn uploads(&mut self) -> Result<()> {
+        let (uploads, by_time) = (self.snapshot.uploads()?, self.snapshot.uploads_by_time()?);
+        let (mut surplus, mut found) = (0_i128, 0_u64);
+        each(&uploads, |_, value| {
+            let row = UploadRecord::decode(value)?;
+            let key = Key::number(row.started_uptime_seconds).and_upload(row.id);
+            let mirrored = has(&by_time, &key)?;
+            self.expect(mirrored, || format!("uploads: {} is not in uploads_by_time", row.id));
+            found += 1;
+            surplus -= 1;
+            Ok(())
+        })?;
+        each(&by_time, |_, _| {
+            surplus += 1;
+            Ok(())
+        })?;
+        self.expect(surplus == 0, || format!("uploads_by_time: {surplus} more than {found}"));
+        Ok(())
+    }
+
+    /// What is queued is garbage, and says so itself.
+    fn queue(&mut self) -> Result<()> {
+        each(&self.snapshot.gc_queue()?, |key, _| {
+            let (at, id, digest, garbage) = Reader::garbage_key(key)?;
+            let says = match garbage {
+                Garbage::Link => {
+                    let row: Option<LinkRow> = get(&self.repo_blobs, &of(id, &digest))?;
+                    row.map(|row| row.eligible_uptime_seconds)
+                }
+                Garbage::Referrer => {
+                    let row: Option<ManifestRow> = get(&self.manifests, &of(id, &digest))?;
+                    row.and_then(|row| row.eligible_uptime_seconds)
+                }
+                Garbage::Content => {
+                    let row = self.content(&digest)?.filter(|row| row.record.repositories == 0);
+                    row.map(|row| row.eligible_uptime_seconds)
+                }
+            };
+            let sound = says == Some(at);
+            self.expect(sound, || {
+                format!("M7: {garbage:?} {id}/{digest} is queued at {at}, not {says:?}")
+            });
+            Ok(())
+        })
+    }
+}
