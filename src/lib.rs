@@ -9,8 +9,12 @@
 //! - [`ops`] clock, randomness, blocking work, shutdown, logs
 //! - [`blob`] bytes: content-addressed files and staging
 //! - [`meta`] facts: repositories, tags, manifests, links, sessions
+//! - [`auth`] which action a request is
+//! - [`registry`] the domain: the order of bytes, facts and answers
+pub mod auth;
 pub mod blob;
 pub mod disk;
 pub mod meta;
 pub mod oci;
 pub mod ops;
+pub mod registry;

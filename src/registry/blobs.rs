@@ -1,0 +1,101 @@
+//! Blobs: who may read them goes by the repository's own row (R4).
+
+use super::error::{Error, Result};
+use super::{Content, Registry};
+use crate::meta::{BlobRecord, BlobState, MountBlob, Place, UnlinkBlob};
+use crate::oci::{Digest, RepositoryName};
+
+/// Repositories looked at for a mount without a source.
+const SOURCES_MAX: usize = 100;
+
+impl Registry {
+    /// The length of a blob that the repository may read.
+    pub async fn stat_blob(&self, repo: &RepositoryName, digest: &Digest) -> Result<u64> {
+        Ok(self.served_blob(repo, digest).await?.size_bytes)
+    }
+
+    /// A blob that the repository may read: its length and its bytes.
+    pub async fn blob(&self, repo: &RepositoryName, digest: &Digest) -> Result<(u64, Content)> {
+        let blob = self.served_blob(repo, digest).await?;
+        let content = self.content(digest, &blob).await?.ok_or(Error::BlobUnknown)?;
+        Ok((blob.size_bytes, content))
+    }
+
+    async fn served_blob(&self, repo: &RepositoryName, digest: &Digest) -> Result<BlobRecord> {
+        let blob = self.inner.meta.blob(repo, digest).await?;
+        blob.filter(|blob| blob.state != BlobState::Unlinking).ok_or(Error::BlobUnknown)
+    }
+
+    /// The bytes of a stored content, from the place that its row names.
+    pub(super) async fn content(
+        &self,
+        digest: &Digest,
+        blob: &BlobRecord,
+    ) -> Result<Option<Content>> {
+        if blob.place != Place::File
+            && let Some(bytes) = self.inner.meta.small_content(digest).await?
+        {
+            return Ok(Some(Content::Inline(bytes)));
+        }
+        // A blob's inline copy goes when its file is there, perhaps since its row was read.
+        match self.inner.blobs.open(digest).await? {
+            Some(file) if file.size_bytes == blob.size_bytes => Ok(Some(Content::File(file))),
+            Some(file) => Err(Error::Storage(format!(
+                "the file of {digest} has {} bytes instead of {}",
+                file.size_bytes, blob.size_bytes
+            ))),
+            None => {
+                tracing::error!(blob.digest = %digest, "the file of a known blob is missing");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Ends the repository's permission to read the blob. The bytes go when nothing needs them.
+    pub async fn delete_blob(&self, repo: &RepositoryName, digest: &Digest) -> Result<()> {
+        self.check_deletable()?;
+        match self.inner.meta.unlink_blob(repo, digest, self.moment()).await? {
+            UnlinkBlob::Removed => Ok(()),
+            UnlinkBlob::Unknown => Err(Error::BlobUnknown),
+            UnlinkBlob::Referenced => Err(Error::BlobReferenced),
+        }
+    }
+
+    /// Makes a blob of another repository readable in `repo` without its bytes being sent. Without
+    /// `from`, any repository that `readable` allows serves. `false`: the caller opens a session.
+    pub async fn mount_blob(
+        &self,
+        repo: &RepositoryName,
+        digest: &Digest,
+        from: Option<&RepositoryName>,
+        readable: &(dyn Fn(&RepositoryName) -> bool + Sync),
+    ) -> Result<bool> {
+        self.check_writable()?;
+        if let Some(from) = from {
+            return Ok(readable(from) && self.mount_from(repo, digest, from).await?);
+        }
+        let meta = &self.inner.meta;
+        let sources = meta.repositories_with_blob(digest, None, SOURCES_MAX).await?;
+        for from in sources.items.iter().filter(|name| readable(name)) {
+            if self.mount_from(repo, digest, from).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn mount_from(
+        &self,
+        repo: &RepositoryName,
+        digest: &Digest,
+        from: &RepositoryName,
+    ) -> Result<bool> {
+        let mount = MountBlob {
+            from: from.clone(),
+            to: repo.clone(),
+            digest: *digest,
+            moment: self.moment(),
+        };
+        Ok(self.inner.meta.mount_blob(mount).await?)
+    }
+}

@@ -1,0 +1,140 @@
+//! The domain: the order of bytes, facts and answers is visible here.
+//!
+//! May import `oci`, `disk`, `ops`, `blob`, `meta`. Invariants:
+//! R1 bytes before facts: a row never points at content that is not durable;
+//! R2 facts before unlink: content is removed only after the commit that lets it go;
+//! R3 an answer leaves after the commit it reports;
+//! R4 read access goes by the repository's own row, never by existence;
+//! R5 one writer per upload session; a newer request ends the older and keeps its prefix.
+
+mod blobs;
+pub mod error;
+pub mod heartbeat;
+pub mod identity;
+pub mod inventory;
+mod listings;
+mod manifests;
+pub mod options;
+mod publish;
+pub mod purge;
+mod receive;
+mod referrers;
+mod sessions;
+pub mod spill;
+mod stripes;
+#[cfg(test)]
+mod tests;
+pub mod types;
+mod uploads;
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::blob::BlobStore;
+use crate::meta::{MetaStore, Moment};
+use crate::ops::{Clock, Random};
+pub use error::Error;
+pub use options::{Options, Platform, Sparse, UploadPurging};
+use sessions::Sessions;
+use stripes::Stripes;
+pub use types::*;
+
+/// The registry's handle; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    meta: Arc<dyn MetaStore>,
+    blobs: Arc<dyn BlobStore>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    options: Options,
+    sessions: Sessions,
+    stripes: Stripes,
+    /// Wakes the spill task.
+    spill_wanted: Notify,
+    /// Accumulated uptime when this process opened the store, less the clock's time then.
+    uptime_base_seconds: u64,
+}
+
+impl Registry {
+    /// A registry on open stores. Removes what uploads of earlier processes left behind without
+    /// a session; fails when the stores cannot be read.
+    pub async fn open(
+        meta: Arc<dyn MetaStore>,
+        blobs: Arc<dyn BlobStore>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        options: Options,
+    ) -> error::Result<Self> {
+        let counters = meta.counters().await?;
+        let sessions = Sessions::new(options.uploads_per_repository_max, options.uploads_max);
+        let inner = Inner {
+            uptime_base_seconds: counters.uptime_seconds,
+            meta,
+            blobs,
+            clock,
+            random,
+            options,
+            sessions,
+            stripes: Stripes::new(),
+            spill_wanted: Notify::new(),
+        };
+        let registry = Self { inner: Arc::new(inner) };
+        registry.discard_orphaned_staging().await?;
+        Ok(registry)
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// The facts, for listings beside the API.
+    pub fn meta(&self) -> &Arc<dyn MetaStore> {
+        &self.inner.meta
+    }
+
+    /// Whether writes work; false after a failed sync, until a restart.
+    pub fn is_ready(&self) -> bool {
+        !self.inner.meta.is_poisoned() && !self.inner.blobs.is_poisoned()
+    }
+
+    /// Time that the store was open, over all processes.
+    pub(in crate::registry) fn uptime_seconds(&self) -> u64 {
+        self.inner.uptime_base_seconds + self.inner.clock.monotonic().as_secs()
+    }
+
+    /// Now, for a change: anything it leaves without a use becomes garbage after the grace.
+    fn moment(&self) -> Moment {
+        let grace_seconds = self.inner.options.gc_grace.as_secs();
+        Moment {
+            time: self.inner.clock.now(),
+            eligible_uptime_seconds: self.uptime_seconds().saturating_add(grace_seconds),
+        }
+    }
+
+    fn check_writable(&self) -> error::Result<()> {
+        if self.inner.options.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    fn check_deletable(&self) -> error::Result<()> {
+        self.check_writable()?;
+        if self.inner.options.delete_enabled { Ok(()) } else { Err(Error::DeleteDisabled) }
+    }
+
+    /// Staging directories without a session: a crash before the session's first commit, or
+    /// after its last.
+    async fn discard_orphaned_staging(&self) -> error::Result<()> {
+        for id in self.inner.blobs.staged().await? {
+            if self.inner.meta.upload(id).await?.is_none() {
+                self.inner.blobs.discard(id).await?;
+            }
+        }
+        Ok(())
+    }
+}

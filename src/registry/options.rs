@@ -1,0 +1,91 @@
+//! Settings of the registry.
+
+use std::time::Duration;
+
+/// Which content a manifest may refer to without it being in the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sparse {
+    /// None.
+    #[default]
+    None,
+    /// Configs and layers of images.
+    Images,
+    /// Children of indexes.
+    Indexes,
+    /// Both.
+    All,
+}
+
+/// Settings of the registry.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `storage.delete.enabled`
+    pub delete_enabled: bool,
+    /// `storage.maintenance.readonly.enabled`
+    pub read_only: bool,
+    /// `kelson.manifests.sparse`
+    pub sparse: Sparse,
+    /// `kelson.storage.smallcontents`: largest content that is stored inline.
+    pub small_content_size_bytes_max: u64,
+    /// `kelson.limits.uploadsperrepository`
+    pub uploads_per_repository_max: usize,
+    /// `kelson.limits.uploads`
+    pub uploads_max: usize,
+    /// `kelson.gc.grace`: how long a content that lost its last use is kept.
+    pub gc_grace: Duration,
+    /// `validation.manifests.urls.allow`: when not empty, layer URLs must match one.
+    pub urls_allow: Vec<regex::Regex>,
+    /// `validation.manifests.urls.deny`: layer URLs must match none.
+    pub urls_deny: Vec<regex::Regex>,
+    /// `validation.manifests.indexes`: children that must exist; `None`: all.
+    pub platforms: Option<Vec<Platform>>,
+    /// `storage.maintenance.uploadpurging`; `None`: off.
+    pub upload_purging: Option<UploadPurging>,
+}
+
+impl Default for Options {
+    /// Those of a registry that was started without a configuration file.
+    fn default() -> Self {
+        Self {
+            delete_enabled: true,
+            read_only: false,
+            sparse: Sparse::None,
+            small_content_size_bytes_max: 64 * 1024,
+            uploads_per_repository_max: 1000,
+            uploads_max: 10_000,
+            gc_grace: Duration::from_secs(24 * 3600),
+            urls_allow: Vec::new(),
+            urls_deny: Vec::new(),
+            platforms: None,
+            upload_purging: Some(UploadPurging::default()),
+        }
+    }
+}
+
+/// A platform whose index children must exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Platform {
+    /// `architecture`
+    pub architecture: String,
+    /// `os`
+    pub os: String,
+}
+
+/// How abandoned uploads are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UploadPurging {
+    /// Older ones go; measured in time that the store was open.
+    pub age: Duration,
+    /// How often to look.
+    pub interval: Duration,
+    /// Only log what would go.
+    pub dry_run: bool,
+}
+
+impl Default for UploadPurging {
+    /// Those of distribution.
+    fn default() -> Self {
+        let hour = Duration::from_secs(3600);
+        Self { age: 168 * hour, interval: 24 * hour, dry_run: false }
+    }
+}

@@ -1,0 +1,319 @@
+//! Upload sessions of this process: which exist, and who may write to each.
+//!
+//! A session that received nothing exists only here, and may be evicted to make room: its loss
+//! costs the client a retry. One that received bytes has a row too, and comes back after a restart.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::MutexGuard;
+use tokio_util::sync::CancellationToken;
+
+use super::error::{Error, Result};
+use crate::blob::Staging;
+use crate::meta::{Timestamp, UploadRecord};
+use crate::oci::{Algorithm, RepositoryName, UploadId};
+
+/// What a session holds.
+#[derive(Debug)]
+pub enum State {
+    /// Nothing was received yet.
+    Empty,
+    /// Bytes are in a staging file.
+    Open(Box<dyn Staging>),
+    /// Bytes are in a staging file of an earlier process, durable up to this offset.
+    Suspended(u64),
+    /// Finished, cancelled, or lost.
+    Closed,
+}
+
+/// One upload session.
+#[derive(Debug)]
+pub struct Session {
+    /// Its id.
+    pub id: UploadId,
+    /// The repository that it was opened in.
+    pub repository: RepositoryName,
+    /// What is hashed as bytes arrive.
+    pub algorithm: Algorithm,
+    /// When it was opened.
+    pub started_at: Timestamp,
+    /// Accumulated uptime at which it was opened.
+    pub started_uptime_seconds: u64,
+    offset: AtomicU64,
+    writer: Mutex<CancellationToken>,
+    state: tokio::sync::Mutex<State>,
+}
+
+/// The right to write to a session, until a newer request asks for it.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    /// What the session holds.
+    pub state: MutexGuard<'a, State>,
+    /// Cancelled when a newer request wants the session.
+    pub superseded: CancellationToken,
+}
+
+impl Session {
+    /// A new session without bytes.
+    pub fn new(
+        id: UploadId,
+        repository: RepositoryName,
+        algorithm: Algorithm,
+        started_at: Timestamp,
+        started_uptime_seconds: u64,
+    ) -> Self {
+        Self {
+            id,
+            repository,
+            algorithm,
+            started_at,
+            started_uptime_seconds,
+            offset: AtomicU64::new(0),
+            writer: Mutex::default(),
+            state: tokio::sync::Mutex::new(State::Empty),
+        }
+    }
+
+    /// The session of an earlier process.
+    pub fn suspended(record: UploadRecord) -> Self {
+        Self {
+            id: record.id,
+            repository: record.repository,
+            algorithm: record.algorithm,
+            started_at: record.started_at,
+            started_uptime_seconds: record.started_uptime_seconds,
+            offset: AtomicU64::new(record.offset),
+            writer: Mutex::default(),
+            state: tokio::sync::Mutex::new(State::Suspended(record.offset)),
+        }
+    }
+
+    /// Bytes received so far; exact whenever nobody is writing.
+    pub fn offset(&self) -> u64 {
+        self.offset.load(Ordering::Acquire)
+    }
+
+    /// Tells how many bytes were received.
+    pub fn set_offset(&self, offset: u64) {
+        self.offset.store(offset, Ordering::Release);
+    }
+
+    /// Ends the request that writes now, and waits until it has kept its prefix (R5).
+    pub async fn take_over(&self) -> Result<Turn<'_>> {
+        let superseded = CancellationToken::new();
+        let older = {
+            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *writer, superseded.clone())
+        };
+        older.cancel();
+        let state = self.state.lock().await;
+        if superseded.is_cancelled() {
+            return Err(Error::UploadSuperseded);
+        }
+        match *state {
+            State::Closed => Err(Error::UploadUnknown),
+            _ => Ok(Turn { state, superseded }),
+        }
+    }
+
+    /// The session, if nobody is writing to it.
+    pub fn try_idle(&self) -> Option<MutexGuard<'_, State>> {
+        self.state.try_lock().ok()
+    }
+
+    /// What the database is told: the bytes up to `offset` are durable.
+    pub fn record(&self, offset: u64) -> UploadRecord {
+        UploadRecord {
+            id: self.id,
+            repository: self.repository.clone(),
+            offset,
+            algorithm: self.algorithm,
+            started_at: self.started_at,
+            started_uptime_seconds: self.started_uptime_seconds,
+        }
+    }
+}
+
+/// The sessions of this process.
+#[derive(Debug)]
+pub struct Sessions {
+    per_repository_max: usize,
+    max: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    sessions: HashMap<UploadId, (u64, Arc<Session>)>,
+    counts: HashMap<RepositoryName, usize>,
+    /// Sessions without bytes by age, the oldest first.
+    empty: BTreeMap<u64, UploadId>,
+}
+
+impl Sessions {
+    /// No sessions; at most `max` in all and `per_repository_max` in one repository.
+    pub fn new(per_repository_max: usize, max: usize) -> Self {
+        Self { per_repository_max, max, table: Mutex::default() }
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a session. When there are too many, the oldest one without bytes makes room, and when
+    /// all have bytes, the newcomer is refused with [`Error::TooManyUploads`].
+    pub fn insert(&self, session: Arc<Session>) -> Result<()> {
+        let mut table = self.table();
+        let in_repository = table.counts.get(&session.repository).copied().unwrap_or_default();
+        if in_repository >= self.per_repository_max {
+            let victim = table.oldest_empty(|other| other.repository == session.repository);
+            table.remove(victim.ok_or(Error::TooManyUploads)?);
+        } else if table.sessions.len() >= self.max {
+            let victim = table.oldest_empty(|_| true);
+            table.remove(victim.ok_or(Error::TooManyUploads)?);
+        }
+        table.insert(session);
+        Ok(())
+    }
+
+    /// The session of that id that was loaded or opened by this process.
+    pub fn get(&self, id: UploadId) -> Option<Arc<Session>> {
+        self.table().sessions.get(&id).map(|(_, session)| Arc::clone(session))
+    }
+
+    /// Adds a session of an earlier process, unless a concurrent request has just done so.
+    pub fn adopt(&self, session: Session) -> Arc<Session> {
+        let mut table = self.table();
+        if let Some((_, existing)) = table.sessions.get(&session.id) {
+            return Arc::clone(existing);
+        }
+        let session = Arc::new(session);
+        table.insert(Arc::clone(&session));
+        session
+    }
+
+    /// The session has bytes now: it is no longer evicted.
+    pub fn mark_filled(&self, id: UploadId) {
+        let mut table = self.table();
+        if let Some(age) = table.sessions.get(&id).map(|(age, _)| *age) {
+            table.empty.remove(&age);
+        }
+    }
+
+    /// Forgets a session.
+    pub fn remove(&self, id: UploadId) {
+        self.table().remove(id);
+    }
+
+    /// Sessions opened before that accumulated uptime.
+    pub fn started_before(&self, uptime_seconds: u64) -> Vec<Arc<Session>> {
+        let table = self.table();
+        let old =
+            table.sessions.values().filter(|(_, s)| s.started_uptime_seconds < uptime_seconds);
+        let mut old: Vec<_> = old.map(|(_, session)| Arc::clone(session)).collect();
+        old.sort_by_key(|session| session.id);
+        old
+    }
+}
+
+impl Table {
+    fn insert(&mut self, session: Arc<Session>) {
+        self.next += 1;
+        *self.counts.entry(session.repository.clone()).or_default() += 1;
+        if session.offset() == 0 {
+            self.empty.insert(self.next, session.id);
+        }
+        self.sessions.insert(session.id, (self.next, session));
+    }
+
+    fn remove(&mut self, id: UploadId) {
+        let Some((age, session)) = self.sessions.remove(&id) else { return };
+        self.empty.remove(&age);
+        if let Some(count) = self.counts.get_mut(&session.repository) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&session.repository);
+            }
+        }
+    }
+
+    /// The oldest session without bytes that nobody is using.
+    fn oldest_empty(&self, wanted: impl Fn(&Session) -> bool) -> Option<UploadId> {
+        self.empty.values().copied().find(|id| {
+            self.sessions
+                .get(id)
+                .is_some_and(|(_, session)| wanted(session) && session.try_idle().is_some())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(number: u8, repository: &str) -> Arc<Session> {
+        let repository = RepositoryName::parse(repository).unwrap();
+        let id = UploadId::from_random([number; 16]);
+        Arc::new(Session::new(id, repository, Algorithm::Sha256, Timestamp(0), u64::from(number)))
+    }
+
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+        future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+    }
+
+    #[test]
+    fn the_oldest_empty_session_of_the_repository_makes_room() {
+        let sessions = Sessions::new(2, 10);
+        let [other, first, second, third] =
+            [(1, "b"), (2, "a"), (3, "a"), (4, "a")].map(|(n, repo)| session(n, repo));
+        for session in [&other, &first, &second, &third] {
+            sessions.insert(Arc::clone(session)).unwrap();
+        }
+        assert!(sessions.get(first.id).is_none());
+        for kept in [&other, &second, &third] {
+            assert!(sessions.get(kept.id).is_some());
+        }
+    }
+
+    #[test]
+    fn sessions_with_bytes_are_never_evicted() {
+        let sessions = Sessions::new(2, 2);
+        for number in [1, 2] {
+            let session = session(number, "a");
+            sessions.insert(Arc::clone(&session)).unwrap();
+            sessions.mark_filled(session.id);
+        }
+        assert!(matches!(sessions.insert(session(3, "a")), Err(Error::TooManyUploads)));
+        assert!(matches!(sessions.insert(session(4, "b")), Err(Error::TooManyUploads)));
+        sessions.remove(session(1, "a").id);
+        sessions.insert(session(5, "b")).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_newer_request_ends_the_older_one() {
+        let session = session(1, "a");
+        let older = session.take_over().await.unwrap();
+        let mut newer = std::pin::pin!(session.take_over());
+        assert!(poll(newer.as_mut()).is_pending());
+        assert!(older.superseded.is_cancelled());
+        drop(older);
+        let newer = newer.await.unwrap();
+        assert!(!newer.superseded.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn of_two_waiting_requests_only_the_newest_gets_the_session() {
+        let session = session(1, "a");
+        let holder = session.take_over().await.unwrap();
+        let mut first = std::pin::pin!(session.take_over());
+        let mut second = std::pin::pin!(session.take_over());
+        assert!(poll(first.as_mut()).is_pending());
+        assert!(poll(second.as_mut()).is_pending());
+        drop(holder);
+        assert!(matches!(first.await, Err(Error::UploadSuperseded)));
+        assert!(second.await.is_ok());
+    }
+}

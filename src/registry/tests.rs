@@ -1,0 +1,328 @@
+//! The domain on the models of both stores.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+
+use super::*;
+use crate::blob::MemoryBlobs;
+use crate::meta::Expect;
+use crate::meta::memory::MemoryMeta;
+use crate::oci::media_type::OCI_INDEX;
+use crate::oci::range::ContentRange;
+use crate::oci::{Algorithm, Digest, MediaType, Reference, RepositoryName, Tag};
+use crate::ops::clock::ManualClock;
+use crate::ops::random::OsRandom;
+
+struct Fixture {
+    registry: Registry,
+    meta: Arc<MemoryMeta>,
+    blobs: Arc<MemoryBlobs>,
+    clock: Arc<ManualClock>,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    async fn with(options: Options) -> Self {
+        let meta = Arc::new(MemoryMeta::default());
+        let blobs = Arc::new(MemoryBlobs::default());
+        let clock = Arc::new(ManualClock::default());
+        let registry = Registry::open(
+            Arc::clone(&meta) as Arc<dyn MetaStore>,
+            Arc::clone(&blobs) as Arc<dyn BlobStore>,
+            Arc::clone(&clock) as Arc<dyn Clock>,
+            Arc::new(OsRandom),
+            options,
+        );
+        Self { registry: registry.await.unwrap(), meta, blobs, clock }
+    }
+
+    async fn push(&self, repo: &RepositoryName, content: &[u8]) -> Digest {
+        let digest = Digest::of(Algorithm::Sha256, content);
+        self.registry.push_blob(repo, &digest, whole(content)).await.unwrap();
+        digest
+    }
+
+    async fn put(
+        &self,
+        tag: &str,
+        media_type: &str,
+        document: String,
+    ) -> error::Result<PushedManifest> {
+        let put = PutManifest {
+            repository: repo("a"),
+            reference: Reference::Tag(Tag::parse(tag).unwrap()),
+            tags: Vec::new(),
+            media_type: Some(MediaType::parse(media_type).unwrap()),
+            bytes: document.into(),
+            expect: Expect::Anything,
+        };
+        self.registry.put_manifest(put).await
+    }
+}
+
+fn repo(name: &str) -> RepositoryName {
+    RepositoryName::parse(name).unwrap()
+}
+
+fn body(pieces: Vec<Result<Bytes, BodyError>>) -> Body {
+    Box::pin(stream::iter(pieces))
+}
+
+fn whole(content: &[u8]) -> Chunk {
+    let body = body(vec![Ok(Bytes::copy_from_slice(content))]);
+    Chunk { range: None, length: Some(content.len() as u64), body }
+}
+
+fn none() -> Chunk {
+    Chunk { range: None, length: Some(0), body: body(Vec::new()) }
+}
+
+async fn read(registry: &Registry, repo: &RepositoryName, digest: &Digest) -> Vec<u8> {
+    let (size_bytes, content) = registry.blob(repo, digest).await.unwrap();
+    let bytes = match content {
+        Content::Inline(bytes) => bytes,
+        Content::File(file) => file.reader.read(0, size_bytes as usize).await.unwrap(),
+    };
+    assert_eq!(bytes.len() as u64, size_bytes);
+    bytes.to_vec()
+}
+
+#[tokio::test]
+async fn contents_of_every_size_come_back_before_and_after_the_spill() {
+    let fixture = Fixture::new().await;
+    for size in [0, 1, 64 * 1024, 64 * 1024 + 1, 2_000_000] {
+        let content = vec![7; size];
+        let digest = fixture.push(&repo("a"), &content).await;
+        assert_eq!(read(&fixture.registry, &repo("a"), &digest).await, content);
+        fixture.registry.spill_once().await.unwrap();
+        assert_eq!(read(&fixture.registry, &repo("a"), &digest).await, content);
+        assert!(fixture.blobs.open(&digest).await.unwrap().is_some());
+    }
+    assert_eq!(fixture.blobs.staged().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_wrong_digest_leaves_no_blob_and_no_session() {
+    let fixture = Fixture::new().await;
+    for size in [10, 100_000] {
+        let wrong = Digest::of(Algorithm::Sha256, b"something else");
+        let result = fixture.registry.push_blob(&repo("a"), &wrong, whole(&vec![1; size])).await;
+        assert!(matches!(result, Err(Error::DigestMismatch { .. })));
+        let upload = fixture.registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap();
+        let chunk = whole(&vec![1; size]);
+        let result = fixture.registry.finish_upload(&repo("a"), upload.id, &wrong, chunk).await;
+        assert!(matches!(result, Err(Error::DigestMismatch { .. })));
+        let status = fixture.registry.upload_status(&repo("a"), upload.id).await;
+        assert!(matches!(status, Err(Error::UploadUnknown)));
+        assert!(matches!(fixture.registry.blob(&repo("a"), &wrong).await, Err(Error::BlobUnknown)));
+    }
+    assert_eq!(fixture.blobs.staged().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_session_of_another_repository_is_like_none() {
+    let fixture = Fixture::new().await;
+    let upload = fixture.registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap();
+    let result = fixture.registry.append_upload(&repo("b"), upload.id, whole(b"x")).await;
+    assert!(matches!(result, Err(Error::UploadUnknown)));
+    let result = fixture.registry.cancel_upload(&repo("b"), upload.id).await;
+    assert!(matches!(result, Err(Error::UploadUnknown)));
+    assert_eq!(fixture.registry.upload_status(&repo("a"), upload.id).await.unwrap().offset, 0);
+}
+
+#[tokio::test]
+async fn a_broken_body_keeps_its_prefix_across_a_restart() {
+    let fixture = Fixture::new().await;
+    let upload = fixture.registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap();
+    let broken = body(vec![Ok(Bytes::from_static(b"hel")), Err(BodyError::Disconnected)]);
+    let chunk = Chunk { range: None, length: Some(5), body: broken };
+    let result = fixture.registry.append_upload(&repo("a"), upload.id, chunk).await;
+    assert!(matches!(result, Err(Error::Body(BodyError::Disconnected))));
+    let restarted = Registry::open(
+        Arc::clone(&fixture.meta) as Arc<dyn MetaStore>,
+        Arc::clone(&fixture.blobs) as Arc<dyn BlobStore>,
+        Arc::clone(&fixture.clock) as Arc<dyn Clock>,
+        Arc::new(OsRandom),
+        Options::default(),
+    );
+    let restarted = restarted.await.unwrap();
+    assert_eq!(restarted.upload_status(&repo("a"), upload.id).await.unwrap().offset, 3);
+    let digest = Digest::of(Algorithm::Sha256, b"hello");
+    restarted.finish_upload(&repo("a"), upload.id, &digest, whole(b"lo")).await.unwrap();
+    assert_eq!(read(&restarted, &repo("a"), &digest).await, b"hello");
+}
+
+#[tokio::test]
+async fn a_chunk_of_another_length_than_stated_leaves_nothing() {
+    let fixture = Fixture::new().await;
+    let registry = &fixture.registry;
+    let upload = registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap();
+    registry.append_upload(&repo("a"), upload.id, whole(&[1; 100_000])).await.unwrap();
+    for (range, sent) in
+        [((100_000, 100_009), 5), ((100_000, 100_009), 11), ((100_000, 300_000), 9)]
+    {
+        let range = Some(ContentRange { start: range.0, end: range.1 });
+        let sent = body(vec![Ok(Bytes::from(vec![2; sent]))]);
+        let chunk = Chunk { range, length: None, body: sent };
+        let result = registry.append_upload(&repo("a"), upload.id, chunk).await;
+        assert!(matches!(result, Err(Error::SizeInvalid)));
+        let offset = registry.upload_status(&repo("a"), upload.id).await.unwrap().offset;
+        assert_eq!(offset, 100_000);
+    }
+    let digest = Digest::of(Algorithm::Sha256, &[1; 100_000]);
+    registry.finish_upload(&repo("a"), upload.id, &digest, none()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_chunk_out_of_order_is_refused_and_the_session_goes_on() {
+    let fixture = Fixture::new().await;
+    let registry = &fixture.registry;
+    let upload = registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap();
+    registry.append_upload(&repo("a"), upload.id, whole(b"he")).await.unwrap();
+    for start in [0, 1, 3] {
+        let range = Some(ContentRange { start, end: start + 2 });
+        let chunk = Chunk { range, length: Some(3), body: whole(b"llo").body };
+        let result = registry.append_upload(&repo("a"), upload.id, chunk).await;
+        let Err(Error::UploadOutOfOrder(status)) = result else { panic!("{result:?}") };
+        assert_eq!(status.offset, 2);
+    }
+    let digest = Digest::of(Algorithm::Sha512, b"hello");
+    registry.finish_upload(&repo("a"), upload.id, &digest, whole(b"llo")).await.unwrap();
+    assert_eq!(read(registry, &repo("a"), &digest).await, b"hello");
+}
+
+#[tokio::test]
+async fn a_newer_request_takes_a_stalled_upload_over_and_keeps_its_prefix() {
+    let fixture = Fixture::new().await;
+    let registry = fixture.registry.clone();
+    let upload = registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap();
+    let first = stream::iter([Ok(Bytes::from_static(b"hel"))]);
+    let stalled: Body = Box::pin(futures_util::StreamExt::chain(first, stream::pending()));
+    let chunk = Chunk { range: None, length: None, body: stalled };
+    let a = repo("a");
+    let (older, newer) = tokio::join!(
+        registry.append_upload(&a, upload.id, chunk),
+        registry.append_upload(&a, upload.id, whole(b"lo"))
+    );
+    assert!(matches!(older, Err(Error::UploadSuperseded)));
+    assert_eq!(newer.unwrap().offset, 5);
+}
+
+#[tokio::test]
+async fn old_uploads_are_purged_by_uptime_and_young_ones_stay() {
+    let fixture = Fixture::new().await;
+    let registry = &fixture.registry;
+    let options = UploadPurging { age: Duration::from_secs(60), ..UploadPurging::default() };
+    let old = registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap();
+    registry.append_upload(&repo("a"), old.id, whole(b"old")).await.unwrap();
+    fixture.clock.advance(Duration::from_secs(61));
+    let young = registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap();
+    let dry = UploadPurging { dry_run: true, ..options };
+    assert_eq!(registry.purge_uploads_once(dry).await.unwrap().uploads, 1);
+    assert_eq!(registry.purge_uploads_once(options).await.unwrap().uploads, 1);
+    assert!(registry.upload_status(&repo("a"), old.id).await.is_err());
+    assert!(registry.upload_status(&repo("a"), young.id).await.is_ok());
+    assert_eq!(fixture.blobs.staged().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_mount_needs_a_source_that_the_caller_may_read() {
+    let fixture = Fixture::new().await;
+    let registry = &fixture.registry;
+    let digest = fixture.push(&repo("a"), b"x").await;
+    let (to, all, no) = (repo("b"), |_: &RepositoryName| true, |_: &RepositoryName| false);
+    assert!(!registry.mount_blob(&to, &digest, None, &no).await.unwrap());
+    assert!(!registry.mount_blob(&to, &digest, Some(&repo("a")), &no).await.unwrap());
+    assert!(!registry.mount_blob(&to, &digest, Some(&repo("c")), &all).await.unwrap());
+    assert!(registry.stat_blob(&to, &digest).await.is_err(), "R4");
+    assert!(registry.mount_blob(&to, &digest, None, &all).await.unwrap());
+    assert_eq!(read(registry, &to, &digest).await, b"x");
+}
+
+#[tokio::test]
+async fn a_fallback_tags_entries_are_among_the_referrers() {
+    let fixture = Fixture::new().await;
+    let config = fixture.push(&repo("a"), b"{}").await;
+    let subject = Digest::of(Algorithm::Sha256, b"the subject");
+    let attached = |text: &str| {
+        format!(
+            r#"{{"schemaVersion":2,"artifactType":"x/{text}","config":{{"mediaType":"c/d",
+            "digest":"{config}","size":2}},"layers":[],"subject":{{"mediaType":"e/f","digest":"{subject}","size":1}}}}"#
+        )
+    };
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    let direct = fixture.put("direct", manifest, attached("direct")).await.unwrap();
+    assert_eq!(direct.subject, Some(subject));
+    let plain = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"c/d","digest":"{config}","size":2}},"layers":[]}}"#
+    );
+    let size = plain.len();
+    let old = fixture.put("old", manifest, plain).await.unwrap().digest;
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{manifest}","digest":"{old}","size":{size},"artifactType":"x/old"}}]}}"#
+    );
+    fixture.put(&format!("sha256-{}", subject.hex()), OCI_INDEX, index).await.unwrap();
+    let registry = &fixture.registry;
+    let all = registry.referrers(&repo("a"), &subject, &[], None).await.unwrap();
+    let mut expected = [direct.digest, old];
+    expected.sort();
+    assert_eq!(all.descriptors.iter().map(|d| d.digest).collect::<Vec<_>>(), expected);
+    let filter = ["x/old".to_owned()];
+    let filtered = registry.referrers(&repo("a"), &subject, &filter, None).await.unwrap();
+    assert_eq!(filtered.descriptors.iter().map(|d| d.digest).collect::<Vec<_>>(), [old]);
+}
+
+#[tokio::test]
+async fn sparse_settings_allow_missing_layers_or_children_only_as_named() {
+    let missing = Digest::of(Algorithm::Sha256, b"missing");
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    for sparse in [Sparse::None, Sparse::Images, Sparse::Indexes, Sparse::All] {
+        let fixture = Fixture::with(Options { sparse, ..Options::default() }).await;
+        let image = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"c/d","digest":"{missing}","size":2}},"layers":[]}}"#
+        );
+        let index = format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{manifest}","digest":"{missing}","size":2}}]}}"#
+        );
+        let image = fixture.put("image", manifest, image).await;
+        let index = fixture.put("index", OCI_INDEX, index).await;
+        assert_eq!(image.is_ok(), matches!(sparse, Sparse::Images | Sparse::All), "{image:?}");
+        assert_eq!(index.is_ok(), matches!(sparse, Sparse::Indexes | Sparse::All), "{index:?}");
+        for refused in [image, index].into_iter().filter_map(Result::err) {
+            assert!(matches!(refused, Error::ManifestBlobUnknown(digests) if digests == [missing]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn manifests_too_large_for_the_database_are_served_from_their_file() {
+    let fixture = Fixture::new().await;
+    let config = fixture.push(&repo("a"), b"{}").await;
+    let document = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"c/d","digest":"{config}","size":2}},"layers":[],"annotations":{{"x":"{}"}}}}"#,
+        "y".repeat(100_000)
+    );
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    fixture.put("large", media_type, document.clone()).await.unwrap();
+    let tag = Reference::Tag(Tag::parse("large").unwrap());
+    let manifest = fixture.registry.manifest(&repo("a"), &tag).await.unwrap();
+    assert_eq!(manifest.bytes, document.as_bytes());
+    assert_eq!(fixture.blobs.staged().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn switches_for_deletion_and_writing_hold() {
+    let digest = Digest::of(Algorithm::Sha256, b"x");
+    let fixture = Fixture::with(Options { delete_enabled: false, ..Options::default() }).await;
+    fixture.push(&repo("a"), b"x").await;
+    let result = fixture.registry.delete_blob(&repo("a"), &digest).await;
+    assert!(matches!(result, Err(Error::DeleteDisabled)));
+    let fixture = Fixture::with(Options { read_only: true, ..Options::default() }).await;
+    let result = fixture.registry.push_blob(&repo("a"), &digest, whole(b"x")).await;
+    assert!(matches!(result, Err(Error::ReadOnly)));
+}

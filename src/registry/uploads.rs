@@ -1,0 +1,274 @@
+//! Uploads: sessions that take bytes, and the order in which a blob becomes real.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::error::{Error, Result};
+use super::receive::{End, Sink};
+use super::sessions::{Session, State, Turn};
+use super::{Chunk, Registry, UploadStatus};
+use crate::blob::Staging;
+use crate::meta::LinkBlob;
+use crate::oci::{Algorithm, Digest, RepositoryName, UploadId};
+
+impl Registry {
+    /// Opens a session. Nothing is durable yet: losing an empty session costs a retry.
+    pub async fn begin_upload(
+        &self,
+        repo: &RepositoryName,
+        algorithm: Algorithm,
+    ) -> Result<UploadStatus> {
+        self.check_writable()?;
+        let session = self.private_session(repo, algorithm);
+        self.inner.sessions.insert(Arc::clone(&session))?;
+        Ok(UploadStatus { id: session.id, offset: 0 })
+    }
+
+    /// Where a session stands.
+    pub async fn upload_status(&self, repo: &RepositoryName, id: UploadId) -> Result<UploadStatus> {
+        let session = self.session(repo, id).await?;
+        Ok(UploadStatus { id, offset: session.offset() })
+    }
+
+    /// Appends a chunk; when it returns, all bytes of the session are durable. A body that breaks
+    /// off, or that a newer request ends, leaves what arrived. A chunk whose length is wrong
+    /// leaves nothing.
+    pub async fn append_upload(
+        &self,
+        repo: &RepositoryName,
+        id: UploadId,
+        chunk: Chunk,
+    ) -> Result<UploadStatus> {
+        self.check_writable()?;
+        let session = self.session(repo, id).await?;
+        let mut turn = session.take_over().await?;
+        let mut sink = self.take_chunk(&session, &mut turn, chunk).await?;
+        if sink.size_bytes() > 0 {
+            self.stage(&session, &mut sink).await?;
+        }
+        self.keep(&session, &mut turn, sink).await?;
+        Ok(UploadStatus { id, offset: session.offset() })
+    }
+
+    /// Appends the last chunk, if there is one, checks the digest, and makes the content a blob of
+    /// the repository. A wrong digest ends the session.
+    pub async fn finish_upload(
+        &self,
+        repo: &RepositoryName,
+        id: UploadId,
+        digest: &Digest,
+        chunk: Chunk,
+    ) -> Result<()> {
+        self.check_writable()?;
+        let session = self.session(repo, id).await?;
+        let mut turn = session.take_over().await?;
+        let sink = self.take_chunk(&session, &mut turn, chunk).await?;
+        *turn.state = State::Closed;
+        self.commit(&session, sink, digest).await
+    }
+
+    /// Takes a whole blob in one request.
+    pub async fn push_blob(
+        &self,
+        repo: &RepositoryName,
+        digest: &Digest,
+        chunk: Chunk,
+    ) -> Result<()> {
+        self.check_writable()?;
+        let session = self.private_session(repo, digest.algorithm());
+        let mut turn = session.take_over().await?;
+        let taken = self.take_chunk(&session, &mut turn, chunk).await;
+        let result = match taken {
+            Ok(sink) => self.commit(&session, sink, digest).await,
+            Err(error) => Err(error),
+        };
+        if result.is_err() {
+            self.abandon(session.id).await?;
+        }
+        result
+    }
+
+    /// Ends a session and removes what it received.
+    pub async fn cancel_upload(&self, repo: &RepositoryName, id: UploadId) -> Result<()> {
+        self.check_writable()?;
+        let session = self.session(repo, id).await?;
+        let mut turn = session.take_over().await?;
+        *turn.state = State::Closed;
+        self.abandon(id).await
+    }
+
+    /// The session, if it was opened in this repository; another repository's answers exactly
+    /// like none.
+    async fn session(&self, repo: &RepositoryName, id: UploadId) -> Result<Arc<Session>> {
+        let session = match self.inner.sessions.get(id) {
+            Some(session) => session,
+            None => {
+                let record = self.inner.meta.upload(id).await?.ok_or(Error::UploadUnknown)?;
+                if record.repository != *repo {
+                    return Err(Error::UploadUnknown);
+                }
+                self.inner.sessions.adopt(Session::suspended(record))
+            }
+        };
+        if session.repository == *repo { Ok(session) } else { Err(Error::UploadUnknown) }
+    }
+
+    /// Checks where the chunk belongs and takes its bytes in. An error leaves the session usable.
+    async fn take_chunk(
+        &self,
+        session: &Session,
+        turn: &mut Turn<'_>,
+        chunk: Chunk,
+    ) -> Result<Sink> {
+        let start = session.offset();
+        let announced = announced_length(session, start, &chunk)?;
+        let mut sink = self.open_sink(session, &mut turn.state).await?;
+        let limit = announced.unwrap_or(u64::MAX);
+        let end = self.receive(session, &mut sink, chunk.body, limit, &turn.superseded).await;
+        let received = sink.size_bytes() - start;
+        if received > 0 {
+            self.inner.sessions.mark_filled(session.id);
+        }
+        let complete = announced.is_none_or(|length| length == received);
+        match end {
+            Ok(End::Complete) if complete => Ok(sink),
+            Ok(End::Complete | End::TooLong) => {
+                *turn.state = self.roll_back(session, sink, start).await?;
+                Err(Error::SizeInvalid)
+            }
+            Ok(End::Broken(error)) => {
+                self.keep_prefix(session, turn, sink).await?;
+                Err(error.into())
+            }
+            Ok(End::Superseded) => {
+                self.keep_prefix(session, turn, sink).await?;
+                Err(Error::UploadSuperseded)
+            }
+            Err(error) => {
+                *turn.state = self.roll_back(session, sink, start).await.unwrap_or(State::Closed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Keeps what arrived of a chunk that did not arrive whole.
+    async fn keep_prefix(&self, session: &Session, turn: &mut Turn<'_>, sink: Sink) -> Result<()> {
+        let mut sink = sink;
+        if sink.size_bytes() > 0 {
+            self.stage(session, &mut sink).await?;
+        }
+        self.keep(session, turn, sink).await
+    }
+
+    /// Makes the bytes so far durable and gives them back to the session.
+    async fn keep(&self, session: &Session, turn: &mut Turn<'_>, sink: Sink) -> Result<()> {
+        let Sink::Staged(mut staging) = sink else {
+            *turn.state = State::Empty;
+            return Ok(());
+        };
+        let result = self.checkpoint(session, staging.as_mut()).await;
+        if let Err(error) = result {
+            // What a failed sync left behind is unknown: the session is given up, not retried.
+            self.inner.sessions.remove(session.id);
+            return Err(error);
+        }
+        *turn.state = State::Open(staging);
+        Ok(())
+    }
+
+    /// Makes the received bytes a blob of the repository, or ends the session.
+    async fn commit(&self, session: &Session, sink: Sink, digest: &Digest) -> Result<()> {
+        let result = match sink {
+            Sink::Memory(chunks) => self.commit_small(session, concatenate(chunks), digest).await,
+            Sink::Staged(staging) => self.commit_staged(session, staging, digest).await,
+        };
+        if result.is_err() {
+            // The first error is the one to report; what cannot be removed now is removed at the
+            // next start.
+            let _ = self.abandon(session.id).await;
+        } else {
+            self.inner.sessions.remove(session.id);
+        }
+        result
+    }
+
+    async fn commit_small(&self, session: &Session, content: Bytes, digest: &Digest) -> Result<()> {
+        check_digest(Digest::of(digest.algorithm(), &content), digest)?;
+        let link = self.link(session, digest, content.len() as u64, Some(content));
+        self.inner.meta.link_blob(link).await?;
+        self.inner.spill_wanted.notify_one();
+        Ok(())
+    }
+
+    /// The order of a push (R1): check the digest, publish the bytes, commit the facts.
+    async fn commit_staged(
+        &self,
+        session: &Session,
+        mut staging: Box<dyn Staging>,
+        digest: &Digest,
+    ) -> Result<()> {
+        check_digest(staging.digest(digest.algorithm()).await?, digest)?;
+        let size_bytes = staging.offset();
+        if size_bytes <= self.inner.options.small_content_size_bytes_max {
+            let content = staging.contents().await?;
+            self.commit_small(session, content, digest).await?;
+        } else {
+            let _stripe = self.publish(staging, digest).await?;
+            let link = self.link(session, digest, size_bytes, None);
+            self.inner.meta.link_blob(link).await?;
+        }
+        // Empty by now, or no longer needed; if it stays, the next start removes it.
+        let _ = self.inner.blobs.discard(session.id).await;
+        Ok(())
+    }
+
+    fn link(
+        &self,
+        session: &Session,
+        digest: &Digest,
+        size_bytes: u64,
+        content: Option<Bytes>,
+    ) -> LinkBlob {
+        LinkBlob {
+            repository: session.repository.clone(),
+            digest: *digest,
+            size_bytes,
+            content,
+            upload: Some(session.id),
+            moment: self.moment(),
+        }
+    }
+}
+
+/// The length that the chunk must have, from its range or its header. An error is found before
+/// a byte is read.
+fn announced_length(session: &Session, start: u64, chunk: &Chunk) -> Result<Option<u64>> {
+    let Some(range) = chunk.range else { return Ok(chunk.length) };
+    if range.start != start {
+        return Err(Error::UploadOutOfOrder(UploadStatus { id: session.id, offset: start }));
+    }
+    let length = range.end - range.start + 1;
+    if chunk.length.is_some_and(|stated| stated != length) {
+        return Err(Error::SizeInvalid);
+    }
+    Ok(Some(length))
+}
+
+fn check_digest(actual: Digest, expected: &Digest) -> Result<()> {
+    if actual == *expected { Ok(()) } else { Err(Error::DigestMismatch { actual }) }
+}
+
+/// At most a small content's worth of bytes.
+fn concatenate(chunks: Vec<Bytes>) -> Bytes {
+    if let [only] = chunks.as_slice() {
+        return only.clone();
+    }
+    chunks
+        .into_iter()
+        .fold(BytesMut::new(), |mut all, chunk| {
+            all.extend_from_slice(&chunk);
+            all
+        })
+        .freeze()
+}
