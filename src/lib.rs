@@ -11,9 +11,11 @@
 //! - [`meta`] facts: repositories, tags, manifests, links, sessions
 //! - [`auth`] which action a request is
 //! - [`registry`] the domain: the order of bytes, facts and answers
+//! - [`http`] the wire
 pub mod auth;
 pub mod blob;
 pub mod disk;
+pub mod http;
 pub mod meta;
 pub mod oci;
 pub mod ops;
