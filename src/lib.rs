@@ -12,8 +12,14 @@
 //! - [`auth`] which action a request is
 //! - [`registry`] the domain: the order of bytes, facts and answers
 //! - [`http`] the wire
+//! - [`config`] distribution's configuration file and environment
+//! - [`app`] puts the parts together and runs them
+//! - [`cli`] commands
+pub mod app;
 pub mod auth;
 pub mod blob;
+pub mod cli;
+pub mod config;
 pub mod disk;
 pub mod http;
 pub mod meta;

@@ -1,0 +1,179 @@
+//! The composition root: opens the stores, runs the servers and the background work, stops them.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use crate::blob::{BlobStore, FsBlobs};
+use crate::config::Config;
+use crate::disk::{OsVfs, Vfs};
+use crate::http::listen::Listener;
+use crate::http::{self, Api, access_log};
+use crate::meta::MetaStore;
+use crate::meta::redb::{Options as DatabaseOptions, RedbMeta};
+use crate::ops::clock::SystemClock;
+use crate::ops::random::OsRandom;
+use crate::ops::{Blocking, Clock, Random};
+use crate::registry::identity::{self, Identity, Paths};
+use crate::registry::{self, Registry};
+
+/// What an application is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `storage.filesystem.rootdirectory`
+    pub root: std::path::PathBuf,
+    /// The database.
+    pub database: DatabaseOptions,
+    /// The domain.
+    pub registry: registry::Options,
+    /// The servers.
+    pub http: http::Options,
+}
+
+impl From<Config> for Options {
+    fn from(config: Config) -> Self {
+        Self {
+            root: config.root,
+            database: DatabaseOptions {
+                cache_size_bytes: usize::try_from(config.database_cache_size_bytes)
+                    .unwrap_or(usize::MAX),
+                ..DatabaseOptions::default()
+            },
+            registry: config.registry,
+            http: config.http,
+        }
+    }
+}
+
+/// An open store with everything that serves it.
+#[derive(Debug)]
+pub struct App {
+    registry: Registry,
+    meta: Arc<RedbMeta>,
+    identity: Arc<Identity>,
+    http: http::Options,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+/// An open store: what commands without a server work on.
+#[derive(Debug)]
+pub struct Store {
+    /// The facts.
+    pub meta: Arc<RedbMeta>,
+    /// The bytes.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Who it is; holds its lock.
+    pub identity: Arc<Identity>,
+}
+
+impl Store {
+    /// Locks and opens the store below `root`, making it when there is nothing there.
+    pub async fn open(root: &Path, database: DatabaseOptions) -> anyhow::Result<Self> {
+        let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
+        let (blocking, random) = (Blocking::Pool, Arc::new(OsRandom));
+        let claim = {
+            let (vfs, paths) = (Arc::clone(&vfs), Paths::new(root));
+            blocking.run(move || identity::claim(vfs, paths)).await?
+        };
+        let paths = Paths::new(root);
+        let now = SystemClock::start().now();
+        let database = DatabaseOptions { create: claim.is_new(), now, ..database };
+        let meta = {
+            let (vfs, path) = (Arc::clone(&vfs), paths.database.clone());
+            blocking.run(move || RedbMeta::open(vfs, &path, database, blocking)).await
+        };
+        let meta = Arc::new(meta.with_context(|| format!("{}", paths.database.display()))?);
+        let identity = claim.confirm(meta.as_ref(), random.as_ref(), blocking).await?;
+        let blobs = {
+            let (vfs, root) = (Arc::clone(&vfs), root.to_owned());
+            blocking.run(move || FsBlobs::open(vfs, &root, blocking, random)).await?
+        };
+        Ok(Self { meta, blobs: Arc::new(blobs), identity: Arc::new(identity) })
+    }
+}
+
+impl App {
+    /// Opens the store and everything on it; nothing is served yet.
+    pub async fn open(options: Options) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let random: Arc<dyn Random> = Arc::new(OsRandom);
+        let store = Store::open(&options.root, options.database).await?;
+        let registry = Registry::open(
+            Arc::clone(&store.meta) as Arc<dyn MetaStore>,
+            store.blobs,
+            Arc::clone(&clock),
+            Arc::clone(&random),
+            options.registry,
+        )
+        .await?;
+        let (meta, identity) = (store.meta, store.identity);
+        Ok(Self { registry, meta, identity, http: options.http, clock, random })
+    }
+
+    /// The domain.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Serves on `listener`, and commands on the admin socket, until `stop`; then finishes what
+    /// runs, up to the drain timeout, writes out what is pending, and returns.
+    pub async fn serve(self, listener: Listener, stop: CancellationToken) -> anyhow::Result<()> {
+        let background = CancellationToken::new();
+        let (spill, purge) = (self.registry.clone(), self.registry.clone());
+        let spill_stop = background.clone();
+        let spill = tokio::spawn(async move { spill.run_spill(spill_stop).await });
+        let purge_stop = background.clone();
+        let purge = tokio::spawn(async move { purge.run_purge(purge_stop).await });
+        let beat_stop = CancellationToken::new();
+        let beat = {
+            let (registry, identity) = (self.registry.clone(), Arc::clone(&self.identity));
+            let stop = beat_stop.clone();
+            tokio::spawn(async move { registry.run_heartbeat(&identity, stop).await })
+        };
+        let admin = self.admin(stop.clone());
+        let (log, log_writer) = access_log::channel();
+        let logging = tokio::spawn(log_writer.run(std::io::stdout(), Blocking::Pool));
+        let parts = http::Parts {
+            registry: self.registry.clone(),
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
+            access_log: self.http.access_log.then_some(log),
+            draining: stop.clone(),
+        };
+        let api = Api::new(self.http.clone(), parts)?;
+        let (stopped, administered) = tokio::join!(http::serve::run(listener, api, stop), admin);
+        if stopped.cut > 0 {
+            tracing::warn!(connections = stopped.cut, "connections were cut at the drain timeout");
+        }
+        background.cancel();
+        finish(spill).await;
+        tracing::debug!("B");
+        finish(purge).await;
+        beat_stop.cancel();
+        finish(beat).await;
+        finish(logging).await;
+        self.meta.close().await?;
+        administered
+    }
+
+    fn admin(&self, stop: CancellationToken) -> impl Future<Output = anyhow::Result<()>> + use<> {
+        let path = self.identity.paths().socket.clone();
+        let registry = self.registry.clone();
+        async move {
+            http::admin::serve(&path, registry, stop)
+                .await
+                .with_context(|| format!("{}", path.display()))
+        }
+    }
+}
+
+/// Waits for a background task; one that panicked has said so already.
+async fn finish(task: tokio::task::JoinHandle<()>) {
+    if let Err(error) = task.await {
+        tracing::error!(%error, "a background task failed");
+    }
+}

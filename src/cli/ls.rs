@@ -1,0 +1,147 @@
+//! `kelson ls`: what is in the registry.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::admin::{self, Admin};
+use crate::registry::inventory::{BlobEntry, Listing, ManifestEntry, RepositoryEntry};
+
+/// Lists repositories, or what is in one.
+pub fn run(
+    repository: Option<String>,
+    json: bool,
+    config: Option<PathBuf>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let options = admin::options(config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let admin = Admin::find(options).await?;
+        match repository {
+            None => repositories(&admin, json, out).await,
+            Some(name) => contents(&admin, &name, json, out).await,
+        }
+    })
+}
+
+async fn repositories(admin: &Admin, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    if !json {
+        writeln!(
+            out,
+            "{:>8}  {:>9}  {:>8}  {:>10}  REPOSITORY",
+            "TAGS", "MANIFESTS", "BLOBS", "SIZE"
+        )?;
+    }
+    each(admin, "/repositories", None, out, |entry: RepositoryEntry, out| {
+        if json {
+            return line(out, &entry);
+        }
+        let size = human(entry.size_bytes);
+        let (tags, manifests, blobs) = (entry.tags, entry.manifests, entry.blobs);
+        writeln!(out, "{tags:>8}  {manifests:>9}  {blobs:>8}  {size:>10}  {}", entry.name)?;
+        Ok(())
+    })
+    .await
+}
+
+async fn contents(
+    admin: &Admin,
+    name: &str,
+    json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    each(admin, "/manifests", Some(name), out, |entry: ManifestEntry, out| {
+        if json {
+            return line(out, &Kind { kind: "manifest", entry: &entry });
+        }
+        writeln!(
+            out,
+            "manifest {}  {:>10}  {}",
+            entry.digest,
+            human(entry.size_bytes),
+            entry.media_type
+        )?;
+        for tag in &entry.tags {
+            writeln!(out, "  tag {tag}")?;
+        }
+        if let Some(subject) = &entry.subject {
+            writeln!(out, "  attached to {subject}")?;
+        }
+        Ok(())
+    })
+    .await?;
+    each(admin, "/blobs", Some(name), out, |entry: BlobEntry, out| {
+        if json {
+            return line(out, &Kind { kind: "blob", entry: &entry });
+        }
+        writeln!(out, "blob     {}  {:>10}", entry.digest, human(entry.size_bytes))?;
+        Ok(())
+    })
+    .await
+}
+
+/// An entry of `--json`, which tells what it is.
+#[derive(Serialize)]
+struct Kind<'a, T> {
+    kind: &'static str,
+    #[serde(flatten)]
+    entry: &'a T,
+}
+
+fn line<T: Serialize>(out: &mut dyn Write, entry: &T) -> anyhow::Result<()> {
+    writeln!(out, "{}", serde_json::to_string(entry)?)?;
+    Ok(())
+}
+
+/// Shows every entry of a list, page by page.
+async fn each<T: DeserializeOwned>(
+    admin: &Admin,
+    path: &str,
+    repository: Option<&str>,
+    out: &mut dyn Write,
+    mut show: impl FnMut(T, &mut dyn Write) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut after: Option<String> = None;
+    loop {
+        let query = [("repository", repository), ("after", after.as_deref())];
+        let listing: Listing<T> = admin.get(path, &query).await?;
+        for entry in listing.entries {
+            show(entry, out)?;
+        }
+        match listing.next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// A size for people, in powers of 1024.
+fn human(size_bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if size_bytes < 1024 {
+        return format!("{size_bytes} B");
+    }
+    let mut size = size_bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while size >= 1024.0 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human;
+
+    #[test]
+    fn sizes_are_readable_at_every_scale() {
+        let expected = [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (u64::MAX, "16.0 EiB")];
+        for (size_bytes, text) in expected {
+            assert_eq!(human(size_bytes), text);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Commands. Only here and in `main` errors are plain texts with their causes.
+
+mod admin;
+mod config_check;
+mod health;
+mod ls;
+mod serve;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A container registry that replaces `registry:2` in place.
+///
+/// Blobs are content-addressed files, everything else is one transactional database; pushes
+/// survive a power cut, and listings are instant.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Try it:
+  kelson serve                                  a registry on 127.0.0.1:5000, store in ./kelson-data
+  docker push 127.0.0.1:5000/busybox            from another terminal
+  kelson ls                                     what is in it
+
+Exit codes: 0 done; 1 it failed, the message says why and what to do; 2 the command line is wrong.";
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, clap::Args)]
+struct ConfigArg {
+    /// Configuration file in distribution's format. Without it: the environment variable
+    /// REGISTRY_CONFIGURATION_PATH, else embedded defaults. REGISTRY_* variables override it.
+    config: Option<PathBuf>,
+}
+
+/// The configuration of commands whose argument is something else.
+#[derive(Debug, Clone, clap::Args)]
+struct ConfigOption {
+    /// Configuration file of the registry. Without it: the environment variable
+    /// REGISTRY_CONFIGURATION_PATH, else the image's file if it exists, else embedded defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the registry until it gets SIGTERM or SIGINT.
+    Serve(ConfigArg),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// List repositories, or the tags, manifests and blobs of one. Works beside a running server.
+    Ls {
+        /// The repository to look into; without it, all repositories are listed.
+        repository: Option<String>,
+        /// Print JSON, one object a line.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigOption,
+    },
+    /// Ask the running server whether it is ready: exit code 0 if so, 1 if not.
+    Health(ConfigOption),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the effective settings and where each came from; fail on a wrong one.
+    Check {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Parses the command line and runs it.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    // Not locked: the access log of `serve` is written to it from another thread.
+    let out = &mut std::io::LineWriter::new(std::io::stdout());
+    let result = match cli.command {
+        Command::Serve(config) => serve::run(config.config.as_deref()),
+        Command::Config(ConfigCommand::Check { config, json }) => {
+            let messages = &mut std::io::stderr().lock();
+            config_check::run(config.config.as_deref(), json, out, messages).map_err(Into::into)
+        }
+        Command::Ls { repository, json, config } => ls::run(repository, json, config.config, out),
+        Command::Health(config) => health::run(config.config, out),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With standard error gone there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the reader of our output, such as `head`, has seen enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,4 @@
+//! Process entry.
+fn main() -> std::process::ExitCode {
+    kelson::cli::run()
+}
