@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 
 use super::hash::hash_file;
 use super::staging::{FileStaging, Upload, Uploads};
@@ -15,9 +14,6 @@ use crate::disk::durable::{DirectorySyncs, sync_file};
 use crate::disk::{self, Vfs, VfsFile};
 use crate::oci::{Algorithm, Digest, UploadId};
 use crate::ops::{Blocking, Random};
-
-/// Files of a spill that are synced at the same time.
-const SPILL_SYNCS: usize = 8;
 
 /// Small contents and the staging directories made for them.
 type Batch = Vec<(UploadId, Digest, Bytes)>;
@@ -172,13 +168,8 @@ impl FsBlobs {
             contents.iter().map(|(id, bytes)| tree.stage_bytes(*id, bytes)).collect()
         };
         let files: Vec<Arc<dyn VfsFile>> = self.run(stage).await?;
-        // Side by side, because the file system's journal commits many at once.
-        let sync = |file: Arc<dyn VfsFile>| self.blocking.run(move || sync_file(&*file));
-        let syncs: Vec<_> = files.into_iter().map(sync).collect();
-        let mut syncs = stream::iter(syncs).buffer_unordered(SPILL_SYNCS);
-        while let Some(synced) = syncs.next().await {
-            synced?;
-        }
+        let sync = move || files.iter().try_for_each(|file| sync_file(&**file));
+        self.blocking.run(sync).await?;
         let layout = &self.tree.layout;
         let directories: Vec<_> = batch.iter().map(|(id, ..)| layout.upload(*id)).collect();
         Ok(self.syncs.sync(&directories).await?)

@@ -124,6 +124,31 @@ fn opening_makes_the_fixed_directories_durably() {
     assert_eq!(mode & 0o777, 0o700);
 }
 
+fn reopen(bench: &Bench) -> Result<FsBlobs> {
+    let (vfs, random) = (Arc::new(bench.probe.clone()), bench.random.clone());
+    FsBlobs::open(vfs, bench.root.path(), Blocking::Inline, random)
+}
+
+#[test]
+fn a_root_on_several_file_systems_is_refused() {
+    let bench = Bench::inline();
+    let quarantine = bench.layout.quarantine();
+    fs::remove_dir(&quarantine).unwrap();
+    std::os::unix::fs::symlink("/proc", &quarantine).unwrap();
+    let error = reopen(&bench).unwrap_err().to_string();
+    assert!(error.contains("same file system") && error.contains("quarantine"), "{error}");
+}
+
+#[test]
+fn a_root_in_a_directory_that_cannot_be_opened_is_used_but_not_one_whose_sync_fails() {
+    let bench = Bench::inline();
+    bench.probe.fail(Class::SyncDir, 1, 13, false);
+    reopen(&bench).unwrap();
+    assert!(bench.probe.heal());
+    bench.probe.fail(Class::SyncDir, 1, EIO, false);
+    assert!(reopen(&bench).is_err());
+}
+
 #[tokio::test]
 async fn blobs_have_the_modes_of_distribution() {
     let bench = Bench::inline();

@@ -138,8 +138,14 @@ impl Side {
             Step::Discard { upload } => self.store.discard(id(*upload)).await.map(show),
             Step::Spill { contents } => self.spill(contents).await,
             Step::Remove { content } => self.store.remove(&digest(*content)).await.map(show),
-            Step::Plant { content, bytes } => Ok(show(self.plant(&digest(*content), bytes))),
-            Step::Restart => Ok(show(self.restart())),
+            Step::Plant { content, bytes } => {
+                self.plant(&digest(*content), bytes);
+                Ok(show("planted"))
+            }
+            Step::Restart => {
+                self.restart();
+                Ok(show("restarted"))
+            }
             Step::Append { handle, .. }
             | Step::Sync { handle }
             | Step::Digest { handle, .. }
@@ -169,7 +175,7 @@ impl Side {
                 let published = self.store.publish(staging, &digest, size_bytes, *live).await?;
                 self.store.sync_directories(published).await.map(show)
             }
-            _ => Ok(show(drop(self.handles.remove(handle)))),
+            _ => Ok(show(self.handles.remove(handle).id())),
         }
     }
 

@@ -3,6 +3,7 @@
 //! B1: only whole, synced staging directories and files are renamed into the tree.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +13,7 @@ use super::layout::{BLOB_DIRECTORY_MODE, BLOB_FILE_MODE, PRIVATE_DIRECTORY_MODE}
 use super::{Layout, Published, Result};
 use crate::disk::durable::create_dir_durable;
 use crate::disk::{self, Open, Vfs, VfsFile};
-use crate::oci::{Digest, UploadId};
+use crate::oci::{Algorithm, Digest, UploadId};
 
 /// The directories of one store.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Tree {
     /// Makes the fixed directories, durably, and checks that they lie on one file system.
     pub(super) fn open(vfs: Arc<dyn Vfs>, root: &Path) -> Result<Self> {
         let layout = Layout::new(root);
-        create_dir_durable(&*vfs, root, BLOB_DIRECTORY_MODE)?;
+        make_root(&*vfs, root)?;
         for directory in ["docker", "docker/registry", "docker/registry/v2"] {
             create_dir_durable(&*vfs, &root.join(directory), BLOB_DIRECTORY_MODE)?;
         }
@@ -61,12 +62,12 @@ impl Tree {
     fn check_one_file_system(&self) -> Result<()> {
         let device = |path: &Path| Ok::<_, disk::Error>(self.vfs.metadata(path)?.map(|m| m.device));
         let staging = device(&self.layout.staging())?;
-        let algorithms = crate::oci::Algorithm::ALL.map(|name| self.layout.algorithm(name));
+        let algorithms = Algorithm::ALL.map(|name| self.layout.algorithm(name));
         for path in algorithms.into_iter().chain([self.layout.blobs(), self.layout.quarantine()]) {
             let found = device(&path)?;
             if found.is_some() && found != staging {
                 let text = "it must lie on the same file system as kelson/staging";
-                let source = std::io::Error::new(std::io::ErrorKind::CrossesDevices, text);
+                let source = io::Error::new(io::ErrorKind::CrossesDevices, text);
                 return Err(disk::Error::new("use", &path, source).into());
             }
         }
@@ -216,6 +217,16 @@ impl Tree {
             Err(error) if !error.is_not_found() && !error.is_taken() => Err(error.into()),
             _ => Ok(removed),
         }
+    }
+}
+
+/// The root directory. One that is there, such as a volume, may lie in a directory that we must
+/// not open: then its name is the business of whoever made it.
+fn make_root(vfs: &dyn Vfs, root: &Path) -> Result<()> {
+    let existed = vfs.metadata(root)?.is_some();
+    match create_dir_durable(vfs, root, BLOB_DIRECTORY_MODE) {
+        Err(error) if existed && error.source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        made => Ok(made?),
     }
 }
 

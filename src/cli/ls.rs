@@ -29,19 +29,16 @@ pub fn run(
 
 async fn repositories(admin: &Admin, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     if !json {
-        writeln!(
-            out,
-            "{:>8}  {:>9}  {:>8}  {:>10}  REPOSITORY",
-            "TAGS", "MANIFESTS", "BLOBS", "SIZE"
-        )?;
+        writeln!(out, "{}", row("REPOSITORY", ["TAGS", "MANIFESTS", "BLOBS", "SIZE"]))?;
     }
     each(admin, "/repositories", None, out, |entry: RepositoryEntry, out| {
         if json {
             return line(out, &entry);
         }
-        let size = human(entry.size_bytes);
-        let (tags, manifests, blobs) = (entry.tags, entry.manifests, entry.blobs);
-        writeln!(out, "{tags:>8}  {manifests:>9}  {blobs:>8}  {size:>10}  {}", entry.name)?;
+        let [tags, manifests, blobs] =
+            [entry.tags, entry.manifests, entry.blobs].map(|count| count.to_string());
+        let columns = [&tags, &manifests, &blobs, &human(entry.size_bytes)];
+        writeln!(out, "{}", row(&entry.name, columns.map(String::as_str)))?;
         Ok(())
     })
     .await
@@ -81,6 +78,10 @@ async fn contents(
         Ok(())
     })
     .await
+}
+
+fn row(name: &str, [tags, manifests, blobs, size]: [&str; 4]) -> String {
+    format!("{name:<40}  {tags:>8}  {manifests:>9}  {blobs:>8}  {size:>10}")
 }
 
 /// An entry of `--json`, which tells what it is.

@@ -1,12 +1,10 @@
 //! Sending content: pieces of a blob, read while the ones before are on their way.
 
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Frame, SizeHint};
 
 use crate::blob::{self, BlobFile};
@@ -45,12 +43,6 @@ pub enum SendError {
     },
 }
 
-impl From<SendError> for io::Error {
-    fn from(error: SendError) -> Self {
-        Self::other(error)
-    }
-}
-
 /// The body that sends these pieces of the content: `size_bytes` in all.
 pub fn send(
     content: Content,
@@ -62,8 +54,7 @@ pub fn send(
         Content::File(file) => Source::File(file),
     };
     let pieces = Box::new(pieces);
-    let body = Sending { source, pieces, slice: None, reading: None, remaining: size_bytes };
-    Body::new(UnsyncBoxBody::new(body))
+    Body::new(Sending { source, pieces, slice: None, reading: None, remaining: size_bytes })
 }
 
 enum Source {
@@ -179,5 +170,96 @@ impl HttpBody for Sending {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.remaining)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+    use futures_util::StreamExt as _;
+
+    use super::*;
+    use crate::blob::BlobRead;
+
+    /// A file of repeated bytes that is shorter than it should be from `size_bytes` on.
+    #[derive(Debug)]
+    struct Pattern {
+        size_bytes: u64,
+        reads: AtomicUsize,
+    }
+
+    impl Pattern {
+        fn byte(at: u64) -> u8 {
+            u8::try_from(at % 251).unwrap()
+        }
+    }
+
+    #[async_trait]
+    impl BlobRead for Pattern {
+        async fn read(&self, offset: u64, length: usize) -> blob::Result<Bytes> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            let end = (offset + length as u64).min(self.size_bytes);
+            Ok((offset..end).map(Self::byte).collect())
+        }
+    }
+
+    fn file(size_bytes: u64) -> (Content, Arc<Pattern>) {
+        let reader = Arc::new(Pattern { size_bytes, reads: AtomicUsize::new(0) });
+        (Content::File(BlobFile { size_bytes, reader: Arc::clone(&reader) as _ }), reader)
+    }
+
+    async fn collect(body: Body) -> Result<Vec<u8>, axum::Error> {
+        let mut stream = body.into_data_stream();
+        let mut all = Vec::new();
+        while let Some(bytes) = stream.next().await {
+            all.extend_from_slice(&bytes?);
+        }
+        Ok(all)
+    }
+
+    #[tokio::test]
+    async fn pieces_are_sent_in_order_from_files_and_from_memory() {
+        let whole: Bytes = (0..700_000).map(Pattern::byte).collect();
+        let pieces = [
+            Piece::Slice { offset: 5, length: 600_000 },
+            Piece::Literal(Bytes::from_static(b"--")),
+            Piece::Slice { offset: 0, length: 0 },
+            Piece::Slice { offset: 699_999, length: 1 },
+        ];
+        let expected = [&whole[5..600_005], b"--", &whole[699_999..]].concat();
+        for content in [file(700_000).0, Content::Inline(whole.clone())] {
+            let body = send(content, pieces.clone().into_iter(), 600_003);
+            assert_eq!(body.size_hint().exact(), Some(600_003));
+            assert!(collect(body).await.unwrap() == expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn content_that_ends_early_is_an_error_not_a_short_body() {
+        let piece = Piece::Slice { offset: 0, length: 600_000 };
+        for content in [file(599_999).0, Content::Inline(Bytes::from_static(b"short"))] {
+            let body = send(content, std::iter::once(piece.clone()), 600_000);
+            assert!(collect(body).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn at_most_one_read_is_ahead() {
+        let (content, reader) = file(10 * READ_SIZE_BYTES);
+        let length = 10 * READ_SIZE_BYTES;
+        let body = send(content, std::iter::once(Piece::Slice { offset: 0, length }), length);
+        let mut stream = body.into_data_stream();
+        for sent in 1..=3 {
+            stream.next().await.unwrap().unwrap();
+            tokio::task::yield_now().await;
+            assert_eq!(reader.reads.load(Ordering::Relaxed), sent + 1);
+        }
+        drop(stream);
+        tokio::task::yield_now().await;
+        assert_eq!(reader.reads.load(Ordering::Relaxed), 4);
     }
 }

@@ -43,13 +43,23 @@ pub struct Timeouts {
 pub struct Exchange {
     begun: AtomicU64,
     answered: AtomicU64,
+    /// When the last answer was finished: nanoseconds of monotonic time.
+    answered_at: AtomicU64,
     rejection: Mutex<Option<(u64, Rejection)>>,
 }
 
 impl Exchange {
-    /// One more answer is finished or given up.
-    pub fn finish_answer(&self) {
-        self.answered.fetch_add(1, Ordering::Relaxed);
+    /// One more answer is finished or given up, at this monotonic time.
+    pub fn finish_answer(&self, now: Duration) {
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        self.answered_at.store(now, Ordering::Relaxed);
+        self.answered.fetch_add(1, Ordering::Release);
+    }
+
+    /// When the last of this many answers was finished; `None` while it is not.
+    fn finished(&self, answers: u64) -> Option<Duration> {
+        let is_finished = self.answered.load(Ordering::Acquire) >= answers;
+        is_finished.then(|| Duration::from_nanos(self.answered_at.load(Ordering::Relaxed)))
     }
 
     /// One more request reached the service. If it is a substitute: what it stands for.
@@ -99,8 +109,7 @@ pub struct Connection<S> {
     held_since: Duration,
     /// Passed, but not yet taken by the library.
     passed: BytesMut,
-    /// Since when there is nothing to do.
-    idle_since: Option<Duration>,
+    opened_at: Duration,
     receiving: Pace,
     sending: Pace,
 }
@@ -113,6 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         timeouts: Timeouts,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let opened_at = clock.monotonic();
         Self {
             stream,
             guard: Guard::new(),
@@ -124,7 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             held: BytesMut::new(),
             held_since: Duration::ZERO,
             passed: BytesMut::new(),
-            idle_since: None,
+            opened_at,
             receiving: Pace::new(timeouts.progress),
             sending: Pace::new(timeouts.progress),
         }
@@ -138,7 +148,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         } else {
             self.receiving.reset();
         }
-        self.idle_since = None;
         let refusal = if self.held.is_empty() {
             let verdict = self.guard.offer(new);
             let rest = &new[verdict.passed..];
@@ -179,8 +188,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.passed.extend_from_slice(substitute.as_bytes());
     }
 
-    /// Nothing to read: is it time to end something? Ready means "look again", or at
-    /// `Err` that the stream is over; an idle connection ends without an error.
+    /// There is nothing to read: ready when that has lasted too long, with an error when it cuts
+    /// a body.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Overdue>> {
         if self.guard.in_body() {
             ready!(self.receiving.poll_waiting(cx, &mut self.alarm));
@@ -193,12 +202,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.reject(Rejection { reason: Reason::TimedOut, is_head });
             return Poll::Ready(Ok(Overdue::Head));
         }
-        if self.exchange.answered.load(Ordering::Relaxed) < self.guard.heads() {
-            // The service is at work; it decides how long that takes.
-            self.idle_since = None;
-            return Poll::Pending;
-        }
-        let since = *self.idle_since.get_or_insert_with(|| self.alarm.now());
+        // While the service is at work, it decides how long that takes. Nobody looks here when it
+        // is done, so the alarm is set already: it finds out then since when.
+        let since = match self.exchange.finished(self.guard.heads()) {
+            Some(at) => at.max(self.opened_at),
+            None => self.alarm.now(),
+        };
         ready!(self.alarm.poll(cx, since + self.timeouts.idle));
         Poll::Ready(Ok(Overdue::Idle))
     }

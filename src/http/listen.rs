@@ -98,8 +98,9 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // Answers are written whole: waiting to fill packets only delays them.
-                stream.set_nodelay(true)?;
+                // Answers are written whole: waiting to fill packets only delays them. It fails
+                // for a client that is gone again, which the first read finds out too.
+                let _ = stream.set_nodelay(true);
                 Ok((Stream::Tcp(stream), Some(peer.ip().to_canonical())))
             }
             Self::Unix(listener, _) => {

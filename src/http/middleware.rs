@@ -202,10 +202,11 @@ impl Completion {
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        self.exchange.finish_answer();
+        let now = self.api.clock().monotonic();
+        self.exchange.finish_answer(now);
         let status = self.status.unwrap_or(CLIENT_CLOSED_REQUEST);
         if !self.span.is_disabled() {
-            let duration = self.api.clock().monotonic().saturating_sub(self.started);
+            let duration = now.saturating_sub(self.started);
             let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
             self.span.record("status", status);
             self.span.record("duration_ms", duration_ms);

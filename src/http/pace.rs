@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use crate::ops::Clock;
 
+type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Wakes a task at a point of monotonic time. One sleep serves many deadlines: it is only set
 /// anew when a deadline comes before it.
 pub struct Alarm {
     clock: Arc<dyn Clock>,
-    sleep: Option<(Duration, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    sleep: Option<(Duration, Sleep)>,
 }
 
 impl std::fmt::Debug for Alarm {
@@ -53,10 +55,18 @@ impl Alarm {
 /// The least rate at which a peer must take or give bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Bytes per second, on average over a window.
+    /// Bytes per second, on average over a window. Zero turns the check off.
     pub bytes_per_second: u64,
-    /// The window. Zero turns the check off.
+    /// The window.
     pub window: Duration,
+}
+
+impl Rate {
+    /// Fewer bytes in a window are too few; at least one must come.
+    fn least_size_bytes(&self) -> u64 {
+        let window_ms = u64::try_from(self.window.as_millis()).unwrap_or(u64::MAX);
+        (self.bytes_per_second.saturating_mul(window_ms) / 1000).max(1)
+    }
 }
 
 /// Measures a peer against a rate. Only time spent waiting for the peer counts, so that a slow
@@ -90,7 +100,7 @@ impl Pace {
 
     /// None could move. Ready when the peer was too slow over a whole window.
     pub fn poll_waiting(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<()> {
-        if self.rate.window.is_zero() {
+        if self.rate.bytes_per_second == 0 {
             return Poll::Pending;
         }
         loop {
@@ -99,8 +109,7 @@ impl Pace {
             if alarm.poll(cx, since + left).is_pending() {
                 return Poll::Pending;
             }
-            let least = self.rate.bytes_per_second.saturating_mul(self.rate.window.as_secs());
-            if self.size_bytes < least.max(1) {
+            if self.size_bytes < self.rate.least_size_bytes() {
                 return Poll::Ready(());
             }
             self.reset();
@@ -142,6 +151,13 @@ mod tests {
             pace.moved(5, &alarm);
         }
         assert!(wait(&mut pace, &mut alarm, Duration::from_secs(2)).await);
+    }
+
+    #[tokio::test]
+    async fn no_rate_means_no_check() {
+        let (mut alarm, rate) = (alarm(), Rate { bytes_per_second: 0, window: WINDOW / 100 });
+        let mut pace = Pace::new(rate);
+        assert!(!wait(&mut pace, &mut alarm, WINDOW / 10).await);
     }
 
     #[tokio::test]

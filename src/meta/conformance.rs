@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{
-    Edge, EdgeKind, Expect, Finding, Garbage, LinkBlob, MetaStore, Moment, PushManifest,
+    BlobState, Edge, EdgeKind, Expect, Finding, Garbage, LinkBlob, MetaStore, Moment, PushManifest,
     RepositoryRecord, Timestamp,
 };
 use crate::oci::{Algorithm, Digest, MediaType, RepositoryName, Tag};
@@ -28,6 +28,8 @@ pub trait Subject: MetaStore {
     fn check(&self) -> super::Result<Vec<Finding>>;
     /// What waits for the collector: when, in which repository (0: none), what.
     fn gc_queue(&self) -> super::Result<Vec<(u64, u64, Digest, Garbage)>>;
+    /// Puts a content that is there where the collector may have it.
+    fn set_state(&self, digest: &Digest, state: BlobState) -> super::Result<()>;
 }
 
 impl Subject for super::memory::MemoryMeta {
@@ -38,6 +40,11 @@ impl Subject for super::memory::MemoryMeta {
     fn gc_queue(&self) -> super::Result<Vec<(u64, u64, Digest, Garbage)>> {
         Ok(Self::gc_queue(self))
     }
+
+    fn set_state(&self, digest: &Digest, state: BlobState) -> super::Result<()> {
+        Self::set_state(self, digest, state);
+        Ok(())
+    }
 }
 
 impl Subject for super::redb::RedbMeta {
@@ -47,6 +54,10 @@ impl Subject for super::redb::RedbMeta {
 
     fn gc_queue(&self) -> super::Result<Vec<(u64, u64, Digest, Garbage)>> {
         Self::gc_queue(self)
+    }
+
+    fn set_state(&self, digest: &Digest, state: BlobState) -> super::Result<()> {
+        Self::set_state(self, digest, state)
     }
 }
 
@@ -75,6 +86,8 @@ pub async fn run_all<S: Subject>(factory: impl Fn() -> S) -> Outcome {
         blobs::unlinked_blobs_wait_for_the_collector,
         blobs::a_link_without_use_is_queued_once,
         blobs::one_digest_has_one_length,
+        blobs::condemned_contents_are_served_and_revived,
+        blobs::contents_being_unlinked_are_not_there,
         blobs::lists_of_blobs_have_pages,
         manifests::a_pushed_manifest_is_found_by_tag_and_digest,
         manifests::missing_references_change_nothing,

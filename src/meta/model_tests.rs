@@ -50,6 +50,7 @@ enum Change {
     Forget { n: u8 },
     Spill { count: usize },
     Advance { seconds: u64 },
+    SetState { n: u8, state: BlobState },
 }
 
 fn edge() -> impl Strategy<Value = Edge> {
@@ -97,10 +98,16 @@ fn put() -> impl Strategy<Value = Change> {
     )
 }
 
+fn state() -> impl Strategy<Value = BlobState> {
+    let states = [BlobState::Live, BlobState::Condemned, BlobState::Unlinking];
+    prop::sample::select(states.to_vec())
+}
+
 fn change() -> impl Strategy<Value = Change> {
     let repository = 0..REPOSITORIES.len();
     let (other, n) = (repository.clone(), 0..DIGESTS);
     prop_oneof![
+        2 => (n.clone(), state()).prop_map(|(n, state)| Change::SetState { n, state }),
         6 => (repository.clone(), n.clone(), any::<bool>(), prop::option::of(0..4_u8)).prop_map(
             |(repository, n, inline, upload)| Change::Link { repository, n, inline, upload }),
         2 => (repository.clone(), other, n.clone())
@@ -172,6 +179,7 @@ async fn change_one(store: &impl Subject, change: &Change, seconds: u64) -> Stri
             let spilled = unspilled.iter().map(|(digest, _)| *digest).collect();
             format!("{unspilled:?} {:?}", store.mark_spilled(spilled).await)
         }
+        Change::SetState { n, state } => format!("{:?}", store.set_state(&digest(*n), *state)),
         Change::Advance { seconds } => format!("{:?}", store.advance_uptime(*seconds).await),
     }
 }
@@ -237,7 +245,7 @@ fn first(page: &Page<Descriptor>) -> Option<&Digest> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
     fn the_database_answers_as_the_model_does(
         changes in prop::collection::vec(change(), 1..60),

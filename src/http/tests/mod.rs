@@ -58,6 +58,7 @@ pub fn options() -> Options {
 struct Server {
     address: SocketAddr,
     stop: CancellationToken,
+    draining: CancellationToken,
     stopped: tokio::task::JoinHandle<Stopped>,
     log: Writer,
     _root: tempfile::TempDir,
@@ -87,11 +88,12 @@ impl Server {
         let stop = CancellationToken::new();
         let listener = Listener::bind(&options.listen).await.unwrap();
         let address = listener.local_address().unwrap().parse().unwrap();
-        let draining = stop.clone();
-        let parts = Parts { registry, clock, random, access_log: Some(access_log), draining };
+        let draining = CancellationToken::new();
+        let access_log = Some(access_log);
+        let parts = Parts { registry, clock, random, access_log, draining: draining.clone() };
         let api = Api::new(options, parts).unwrap();
         let stopped = tokio::spawn(serve::run(listener, api, stop.clone()));
-        Self { address, stop, stopped, log, _root: root }
+        Self { address, stop, draining, stopped, log, _root: root }
     }
 
     async fn connect(&self) -> Client {

@@ -1,6 +1,8 @@
 //! Blobs, links, places.
 
-use super::super::{EdgeKind, LinkBlob, MountBlob, Place, PutManifest, UnlinkBlob};
+use super::super::{
+    BlobState, Edge, EdgeKind, LinkBlob, MountBlob, Place, PutManifest, UnlinkBlob,
+};
 use super::{
     Garbage, Outcome, Subject, content, digest, edge, link, moment, name, push, record, size_bytes,
 };
@@ -162,5 +164,52 @@ pub async fn lists_of_blobs_have_pages<S: Subject>(store: &S) -> Outcome {
     let nothing = store.blobs(&name("a"), None, 0).await?;
     assert_eq!((nothing.items.len(), nothing.more), (0, true));
     assert!(store.blobs(&name("c"), None, 9).await?.items.is_empty());
+    Ok(())
+}
+
+pub async fn condemned_contents_are_served_and_revived<S: Subject>(store: &S) -> Outcome {
+    store.link_blob(link("a", 1, 10)).await?;
+    let mount = MountBlob { from: name("a"), to: name("b"), digest: digest(1), moment: moment(20) };
+    let state =
+        async || Ok::<_, super::super::Error>(store.stored(&digest(1)).await?.map(|r| r.state));
+    store.set_state(&digest(1), BlobState::Condemned)?;
+    assert!(store.blob(&name("a"), &digest(1)).await?.is_some());
+    assert!(store.mount_blob(mount).await?);
+    assert_eq!(state().await?, Some(BlobState::Live));
+    store.set_state(&digest(1), BlobState::Condemned)?;
+    store.link_blob(link("b", 1, 30)).await?;
+    assert_eq!(state().await?, Some(BlobState::Live));
+    store.set_state(&digest(1), BlobState::Condemned)?;
+    let sparse = Edge { optional: true, ..edge(1, EdgeKind::Layer) };
+    store.put_manifest(push("c", 8, vec![sparse], &[])).await?;
+    assert_eq!(state().await?, Some(BlobState::Condemned), "not that repository's to revive");
+    store.put_manifest(push("a", 9, vec![edge(1, EdgeKind::Layer)], &[])).await?;
+    assert_eq!(state().await?, Some(BlobState::Live));
+    Ok(())
+}
+
+pub async fn contents_being_unlinked_are_not_there<S: Subject>(store: &S) -> Outcome {
+    store.link_blob(LinkBlob { content: None, ..link("a", 1, 10) }).await?;
+    store.set_state(&digest(1), BlobState::Unlinking)?;
+    assert_eq!(store.blob(&name("a"), &digest(1)).await?, None);
+    assert!(store.blobs(&name("a"), None, 9).await?.items.is_empty());
+    assert!(store.repositories_with_blob(&digest(1), None, 9).await?.items.is_empty());
+    let mount = MountBlob { from: name("a"), to: name("b"), digest: digest(1), moment: moment(20) };
+    assert!(!store.mount_blob(mount).await?);
+    let refused = store.put_manifest(push("a", 9, vec![edge(1, EdgeKind::Layer)], &[])).await?;
+    assert_eq!(refused, PutManifest::Missing(vec![digest(1)]));
+    let unlinked = store.unlink_blob(&name("a"), &digest(1), moment(30)).await?;
+    assert_eq!(unlinked, UnlinkBlob::Unknown);
+    // Uploaded again inline: its file may be gone, so it is written again.
+    store.link_blob(link("b", 1, 30)).await?;
+    let found = store.blob(&name("a"), &digest(1)).await?.ok_or("revived")?;
+    assert_eq!((found.place, found.state, found.repositories), (Place::Inline, BlobState::Live, 2));
+    assert_eq!(store.unspilled(9, 99).await?, [(digest(1), content(1))]);
+    // Uploaded again as a file: the caller published it anew.
+    store.mark_spilled(vec![digest(1)]).await?;
+    store.set_state(&digest(1), BlobState::Unlinking)?;
+    store.link_blob(LinkBlob { content: None, ..link("a", 1, 40) }).await?;
+    let found = store.blob(&name("b"), &digest(1)).await?.ok_or("revived")?;
+    assert_eq!((found.place, found.state), (Place::File, BlobState::Live));
     Ok(())
 }

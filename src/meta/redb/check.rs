@@ -3,7 +3,7 @@
 
 use redb::ReadableTable;
 
-use super::super::{BlobState, Finding, Garbage, Place, Result, UploadRecord};
+use super::super::{Finding, Garbage, Place, Result, UploadRecord};
 use super::codec::{
     ContentRow, Key, LinkRow, ManifestRow, Reader, References, RepositoryRow, Row, SmallContent,
     TagRow, Uses,
@@ -269,8 +269,8 @@ impl<'a> Check<'a> {
             self.expect(queue == queued, || format!("M5: {digest} is wrongly queued for its file"));
             let at = row.eligible_uptime_seconds;
             let queued = self.is_queued(at, 0, &digest, Garbage::Content)?;
-            let unheld = row.record.repositories == 0 && row.record.state == BlobState::Live;
-            self.expect(queued || !unheld, || format!("M7: nobody has {digest}, and it stays"));
+            let unheld = row.record.repositories == 0;
+            self.expect(queued == unheld, || format!("M7: nobody has {digest}, and it stays"));
             Ok(())
         })
     }

@@ -257,6 +257,12 @@ impl Handle {
         }
     }
 
+    /// Whether the transaction of that number is in a database that takes writes.
+    pub fn has_committed(&self, number: u64) -> bool {
+        read(&self.state).read_only.is_none()
+            && self.read_once(Snapshot::counters).is_ok_and(|found| found.transactions == number)
+    }
+
     /// Replaces the handle of this generation; another one is newer already.
     fn reopen(&self, generation: u64, _turn: &Turn<'_>) -> Result<()> {
         let mut state = write(&self.state);

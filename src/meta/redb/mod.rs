@@ -8,6 +8,8 @@ mod check;
 mod codec;
 mod dump;
 mod error;
+#[cfg(test)]
+mod fault_tests;
 mod handle;
 mod migrate;
 // The steps lie at the top level of the project, beside those of other databases.
@@ -123,7 +125,7 @@ impl RedbMeta {
     /// it. Every later call fails.
     pub async fn close(&self) -> Result<()> {
         let answer = self.writes.sender().close().await?;
-        self.writes.drive();
+        self.writes.drive().await;
         answer.get().await
     }
 
@@ -145,6 +147,15 @@ impl RedbMeta {
         self.handle.read(Snapshot::garbage)
     }
 
+    /// Puts a content where the collector may have it. Blocks.
+    #[cfg(any(test, feature = "conformance"))]
+    pub fn set_state(&self, digest: &Digest, state: super::BlobState) -> Result<()> {
+        let turn = self.handle.turn();
+        let transaction = self.handle.begin_write(&turn)?;
+        tables::Tables::open(&transaction)?.set_state(digest, state)?;
+        Ok(transaction.commit()?)
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         work: impl Fn(&Snapshot) -> Result<T> + Send + 'static,
@@ -155,7 +166,7 @@ impl RedbMeta {
 
     async fn write<O: Operation>(&self, operation: O) -> Result<O::Answer> {
         let answer = self.writes.sender().write(operation).await?;
-        self.writes.drive();
+        self.writes.drive().await;
         answer.get().await
     }
 }
@@ -167,10 +178,11 @@ impl Writes {
         }
     }
 
-    /// Where no thread does: commits what is queued, which answers the caller, too. A write that
-    /// does not fit into one batch takes more.
-    fn drive(&self) {
+    /// Where no thread does: commits what is queued, which answers the caller, too. Others may
+    /// queue before it, as they do while a commit runs.
+    async fn drive(&self) {
         if let Self::Inline { writer, queue, .. } = self {
+            tokio::task::yield_now().await;
             let mut queue = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             while !queue.is_empty() && writer.step(&mut queue) {}
         }

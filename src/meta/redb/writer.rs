@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use redb::WriteTransaction;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::{Error, Result};
@@ -216,34 +217,42 @@ impl Writer {
         }
     }
 
-    /// One transaction. After an error nothing of it is there, unless the very last sync failed.
+    /// One transaction. After an error nothing of it is there, except when the disk failed in
+    /// its very last steps and still does: then it may be.
     fn try_commit(&self, batch: &mut [Box<dyn Job>], turn: &Turn<'_>) -> Result<()> {
         let transaction = self.handle.begin_write(turn)?;
-        let result = guarded(|| {
-            let mut tables = Tables::open(&transaction)?;
-            let mut changed = false;
-            for job in &mut *batch {
-                changed |= job.run(&mut tables)?;
-            }
-            if changed {
-                count_transaction(&mut tables)?;
-            }
-            Ok(changed)
-        });
-        let result = match result {
-            Ok(true) => guarded(|| Ok(transaction.commit()?)),
-            Ok(false) => guarded(|| Ok(transaction.abort()?)),
+        let counted = guarded(|| run(batch, &transaction));
+        let result = match counted {
+            Ok(Some(_)) => guarded(|| Ok(transaction.commit()?)),
+            Ok(None) => guarded(|| Ok(transaction.abort()?)),
             Err(error) => {
                 // The cause is known; an abort that fails as well adds nothing.
                 let _ = guarded(|| Ok(transaction.abort()?));
-                Err(error)
+                self.handle.recover(turn);
+                return Err(error);
             }
         };
-        if result.is_err() {
-            self.handle.recover(turn);
+        let Err(error) = result else {
+            return Ok(());
+        };
+        self.handle.recover(turn);
+        // redb reports failures after the commit took place, too. The new handle knows: it has
+        // read the file anew, and has synced what it found.
+        match counted {
+            Ok(Some(number)) if self.handle.has_committed(number) => Ok(()),
+            _ => Err(error),
         }
-        result
     }
+}
+
+/// Checks and applies in order; the number of the transaction, if something changed.
+fn run(batch: &mut [Box<dyn Job>], transaction: &WriteTransaction) -> Result<Option<u64>> {
+    let mut tables = Tables::open(transaction)?;
+    let mut changed = false;
+    for job in batch {
+        changed |= job.run(&mut tables)?;
+    }
+    if changed { count_transaction(&mut tables).map(Some) } else { Ok(None) }
 }
 
 #[cfg(test)]

@@ -242,6 +242,16 @@ impl Tables<'_> {
         rows::put(&mut self.gc_queue, &garbage_key(queued, id, digest, Garbage::Link), &Mark)
     }
 
+    /// Puts a content that is there where the collector may have it.
+    #[cfg(any(test, feature = "conformance"))]
+    pub fn set_state(&mut self, digest: &Digest, state: BlobState) -> Result<()> {
+        if let Some(mut row) = rows::content(&self.blobs, digest)? {
+            row.record.state = state;
+            rows::put(&mut self.blobs, &Key::digest(digest), &row)?;
+        }
+        Ok(())
+    }
+
     /// Queues a manifest whose subject is gone, or takes it out (`None`).
     pub(super) fn queue_referrer(
         &mut self,

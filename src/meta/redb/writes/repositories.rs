@@ -23,9 +23,11 @@ pub fn counter(schema: &impl ReadableTable<&'static str, Bytes>, name: &str) -> 
     }
 }
 
-/// Raises the number of committed transactions, in the transaction that it counts.
-pub fn count_transaction(tables: &mut Tables<'_>) -> Result<()> {
-    tables.add_to_counter(TRANSACTIONS, 1).map(|_| ())
+/// Raises the number of committed transactions, in the transaction that it counts, and returns
+/// it.
+pub fn count_transaction(tables: &mut Tables<'_>) -> Result<u64> {
+    tables.add_to_counter(TRANSACTIONS, 1)?;
+    counter(&tables.schema, TRANSACTIONS)
 }
 
 /// A repository that a write is about.
