@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,9 @@ use crate::ops::random::OsRandom;
 use crate::ops::{Blocking, Clock, Random};
 use crate::registry::identity::{self, Identity, Paths};
 use crate::registry::{self, Registry};
+
+/// How long a stop waits for the last lines of the access log.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What an application is made of.
 #[derive(Debug, Clone)]
@@ -155,7 +159,11 @@ impl App {
         finish(purge).await;
         beat_stop.cancel();
         finish(beat).await;
-        finish(logging).await;
+        tokio::select! {
+            () = finish(logging) => {}
+            // Nobody may be reading standard output.
+            () = self.clock.sleep(LOG_PATIENCE) => {}
+        }
         self.meta.close().await?;
         administered
     }

@@ -26,3 +26,6 @@ pub mod meta;
 pub mod oci;
 pub mod ops;
 pub mod registry;
+
+#[cfg(all(feature = "mutant-ack-before-commit", not(debug_assertions)))]
+compile_error!("mutant-ack-before-commit loses data; it exists for the crash test alone");

@@ -71,7 +71,8 @@ async fn serve(loaded: Loaded) -> anyhow::Result<()> {
 fn greet(address: &str, root: &Path) {
     let text = format!(
         "\nKelson serves a registry on {address}; its store is in {}.\nTry it:\n\n    \
-         docker pull busybox && docker tag busybox {address}/busybox && docker push {address}/busybox\n\n",
+         docker pull busybox\n    docker tag busybox {address}/busybox\n    \
+         docker push {address}/busybox\n\n",
         root.display()
     );
     // Without a standard error there is nobody to greet.

@@ -12,7 +12,7 @@ use super::keys::{EFFECTIVE, Key};
 use super::schema;
 use super::tree::{Node, Value};
 use super::{Config, Setting, value};
-use crate::http::options::{self as http, Limits, Listen};
+use crate::http::options::{self as wire, Limits, Listen};
 use crate::ops::telemetry::{self, Format, Level};
 use crate::registry::{self, Platform, Sparse, UploadPurging};
 
@@ -185,11 +185,11 @@ impl Reader<'_> {
         })
     }
 
-    fn http(&mut self) -> http::Options {
-        http::Options {
+    fn http(&mut self) -> wire::Options {
+        wire::Options {
             listen: self.listen(),
-            prefix: self.usable("http.prefix", http::prefix).unwrap_or_else(|| "/".to_owned()),
-            host: self.usable("http.host", http::host),
+            prefix: self.usable("http.prefix", wire::prefix).unwrap_or_else(|| "/".to_owned()),
+            host: self.usable("http.host", wire::host),
             relative_urls: self.boolean("http.relativeurls"),
             headers: self.headers(),
             drain_timeout: self.duration("http.draintimeout"),
@@ -226,7 +226,7 @@ impl Reader<'_> {
     fn usable<T>(
         &mut self,
         path: &str,
-        check: impl Fn(&str) -> Result<T, http::Unusable>,
+        check: impl Fn(&str) -> Result<T, wire::Unusable>,
     ) -> Option<T> {
         let text = self.text(path)?;
         match check(&text) {
@@ -243,7 +243,7 @@ impl Reader<'_> {
         let mut headers = Vec::new();
         for (name, node) in node.entries() {
             let values = schema::texts(node).unwrap_or_default();
-            match http::header(name, &values) {
+            match wire::header(name, &values) {
                 Ok(()) => headers.push((name.clone(), values)),
                 Err(allowed) => {
                     let key = format!("http.headers.{name}");

@@ -29,7 +29,8 @@ use std::sync::Arc;
 
 pub use error::{ConfigError, Notice, Origin, Problem, Severity};
 
-use crate::{http, ops, registry};
+use crate::http::options as wire;
+use crate::{ops, registry};
 use check::Findings;
 use tree::{Document, Node};
 
@@ -62,7 +63,7 @@ pub struct Config {
     /// `storage.delete`, `storage.maintenance`, `validation` and most of `kelson`
     pub registry: registry::Options,
     /// `http`, `catalog`, `tags` and `kelson.limits`
-    pub http: http::options::Options,
+    pub http: wire::Options,
 }
 
 /// One setting in effect.

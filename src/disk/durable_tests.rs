@@ -1,8 +1,8 @@
 use std::fs;
 
-use super::super::OsVfs;
-use super::super::probe::{Class, EIO, ENOSPC, ProbeVfs};
 use super::*;
+use crate::disk::OsVfs;
+use crate::disk::probe::{Class, EIO, ENOSPC, ProbeVfs};
 
 fn probed() -> (tempfile::TempDir, ProbeVfs) {
     let root = tempfile::tempdir().unwrap();

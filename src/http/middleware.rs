@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use hyper::body::{Frame, SizeHint};
@@ -83,8 +83,16 @@ where
     let ended = Arc::new(AtomicBool::new(request.body().is_end_stream()));
     let watched = Arc::clone(&ended);
     let request = request.map(|inner| Body::new(Watched { inner, ended: watched }));
+    let is_change = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     // A panic in one request must not take the connection's other answers with it.
-    let response = match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
+    let work = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
+    let outcome = if is_change {
+        // A change runs to its end when its client goes away: half of one is never left behind.
+        tokio::spawn(work.in_current_span()).await.unwrap_or_else(|error| Err(Box::new(error)))
+    } else {
+        work.await
+    };
+    let response = match outcome {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(_) => ApiError::Panicked.into_reply("").into_response(),

@@ -1,7 +1,8 @@
 //! Referrers: what is attached to a manifest, from the index and from fallback tags.
 //!
 //! A client that found no referrers API kept an index under the tag `sha256-<hex>`. Where such
-//! a tag exists, its entries are part of the answer (distribution-spec, "Enabling the Referrers API").
+//! a tag exists, its entries are part of the answer (distribution-spec, "Enabling the Referrers
+//! API").
 
 use std::collections::BTreeMap;
 

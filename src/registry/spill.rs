@@ -1,7 +1,8 @@
 //! Giving small contents their files.
 //!
 //! A small content's bytes are durable in the database from its commit on; its file follows
-//! here, in batches, within a second and before a clean stop, so that the tree of blobs is complete.
+//! here, in batches, within a second and before a clean stop, so that the tree of blobs is
+//! complete.
 
 use std::time::Duration;
 

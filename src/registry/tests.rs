@@ -9,7 +9,7 @@ use super::*;
 use crate::blob::MemoryBlobs;
 use crate::meta::Expect;
 use crate::meta::memory::MemoryMeta;
-use crate::oci::media_type::OCI_INDEX;
+use crate::oci::media_type::{OCI_INDEX, OCI_MANIFEST};
 use crate::oci::range::ContentRange;
 use crate::oci::{Algorithm, Digest, MediaType, Reference, RepositoryName, Tag};
 use crate::ops::clock::ManualClock;
@@ -80,6 +80,18 @@ fn whole(content: &[u8]) -> Chunk {
 
 fn none() -> Chunk {
     Chunk { range: None, length: Some(0), body: body(Vec::new()) }
+}
+
+/// An image without layers; `more` are further members of the document.
+fn image(config: &Digest, more: &str) -> String {
+    let config = format!(r#"{{"mediaType":"c/d","digest":"{config}","size":2}}"#);
+    format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]{more}}}"#)
+}
+
+/// An index of one child; `more` are further members of the child's descriptor.
+fn index(child: &Digest, size: usize, more: &str) -> String {
+    let child = format!(r#""mediaType":"{OCI_MANIFEST}","digest":"{child}","size":{size}{more}"#);
+    format!(r#"{{"schemaVersion":2,"manifests":[{{{child}}}]}}"#)
 }
 
 async fn read(registry: &Registry, repo: &RepositoryName, digest: &Digest) -> Vec<u8> {
@@ -252,20 +264,16 @@ async fn a_fallback_tags_entries_are_among_the_referrers() {
     let attached = |text: &str| {
         format!(
             r#"{{"schemaVersion":2,"artifactType":"x/{text}","config":{{"mediaType":"c/d",
-            "digest":"{config}","size":2}},"layers":[],"subject":{{"mediaType":"e/f","digest":"{subject}","size":1}}}}"#
+            "digest":"{config}","size":2}},"layers":[],
+            "subject":{{"mediaType":"e/f","digest":"{subject}","size":1}}}}"#
         )
     };
-    let manifest = "application/vnd.oci.image.manifest.v1+json";
-    let direct = fixture.put("direct", manifest, attached("direct")).await.unwrap();
+    let direct = fixture.put("direct", OCI_MANIFEST, attached("direct")).await.unwrap();
     assert_eq!(direct.subject, Some(subject));
-    let plain = format!(
-        r#"{{"schemaVersion":2,"config":{{"mediaType":"c/d","digest":"{config}","size":2}},"layers":[]}}"#
-    );
+    let plain = image(&config, "");
     let size = plain.len();
-    let old = fixture.put("old", manifest, plain).await.unwrap().digest;
-    let index = format!(
-        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{manifest}","digest":"{old}","size":{size},"artifactType":"x/old"}}]}}"#
-    );
+    let old = fixture.put("old", OCI_MANIFEST, plain).await.unwrap().digest;
+    let index = index(&old, size, r#","artifactType":"x/old""#);
     fixture.put(&format!("sha256-{}", subject.hex()), OCI_INDEX, index).await.unwrap();
     let registry = &fixture.registry;
     let all = registry.referrers(&repo("a"), &subject, &[], None).await.unwrap();
@@ -280,17 +288,10 @@ async fn a_fallback_tags_entries_are_among_the_referrers() {
 #[tokio::test]
 async fn sparse_settings_allow_missing_layers_or_children_only_as_named() {
     let missing = Digest::of(Algorithm::Sha256, b"missing");
-    let manifest = "application/vnd.oci.image.manifest.v1+json";
     for sparse in [Sparse::None, Sparse::Images, Sparse::Indexes, Sparse::All] {
         let fixture = Fixture::with(Options { sparse, ..Options::default() }).await;
-        let image = format!(
-            r#"{{"schemaVersion":2,"config":{{"mediaType":"c/d","digest":"{missing}","size":2}},"layers":[]}}"#
-        );
-        let index = format!(
-            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{manifest}","digest":"{missing}","size":2}}]}}"#
-        );
-        let image = fixture.put("image", manifest, image).await;
-        let index = fixture.put("index", OCI_INDEX, index).await;
+        let image = fixture.put("image", OCI_MANIFEST, image(&missing, "")).await;
+        let index = fixture.put("index", OCI_INDEX, index(&missing, 2, "")).await;
         assert_eq!(image.is_ok(), matches!(sparse, Sparse::Images | Sparse::All), "{image:?}");
         assert_eq!(index.is_ok(), matches!(sparse, Sparse::Indexes | Sparse::All), "{index:?}");
         for refused in [image, index].into_iter().filter_map(Result::err) {
@@ -303,12 +304,9 @@ async fn sparse_settings_allow_missing_layers_or_children_only_as_named() {
 async fn manifests_too_large_for_the_database_are_served_from_their_file() {
     let fixture = Fixture::new().await;
     let config = fixture.push(&repo("a"), b"{}").await;
-    let document = format!(
-        r#"{{"schemaVersion":2,"config":{{"mediaType":"c/d","digest":"{config}","size":2}},"layers":[],"annotations":{{"x":"{}"}}}}"#,
-        "y".repeat(100_000)
-    );
-    let media_type = "application/vnd.oci.image.manifest.v1+json";
-    fixture.put("large", media_type, document.clone()).await.unwrap();
+    let long = format!(r#","annotations":{{"x":"{}"}}"#, "y".repeat(100_000));
+    let document = image(&config, &long);
+    fixture.put("large", OCI_MANIFEST, document.clone()).await.unwrap();
     let tag = Reference::Tag(Tag::parse("large").unwrap());
     let manifest = fixture.registry.manifest(&repo("a"), &tag).await.unwrap();
     assert_eq!(manifest.bytes, document.as_bytes());

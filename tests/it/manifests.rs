@@ -44,7 +44,8 @@ fn manifest_is_served_as_pushed_by_tag_and_digest() {
     let config = config(&client, "app");
     let odd = format!(
         " {{\n\t\"schemaVersion\" : 2, \"config\": {config}, \"layers\":[ ],\n \
-         \"newUnspecifiedField\": [1e3, {{\"a\": null}}], \"annotations\": {{\"\\u00e9\": \"é\"}} }}\n"
+         \"newUnspecifiedField\": [1e3, {{\"a\": null}}],\n \
+         \"annotations\": {{\"\\u00e9\": \"é\"}} }}\n"
     );
     let digest = sha256(odd.as_bytes());
     let put = client.put_manifest("app", "v1", OCI_MANIFEST, odd.as_bytes()).expect(201);

@@ -101,7 +101,7 @@ impl<'a> Check<'a> {
     }
 
     /// Notes a finding unless `holds`.
-    fn expect(&mut self, holds: bool, text: impl FnOnce() -> String) {
+    fn require(&mut self, holds: bool, text: impl FnOnce() -> String) {
         if !holds && self.findings.len() < FINDINGS_MAX {
             self.findings.push(Finding(text()));
         }
@@ -125,15 +125,15 @@ impl<'a> Check<'a> {
             let (name, id) = (name.value(), id.value());
             let found: Option<RepositoryRow> = get(&repositories, &Key::number(id))?;
             let agrees = found.is_some_and(|row| row.name.as_str() == name);
-            self.expect(agrees, || format!("repository_ids: {name} has the wrong id {id}"));
-            self.expect(id <= newest, || format!("M6: the id {id} may be given again"));
+            self.require(agrees, || format!("repository_ids: {name} has the wrong id {id}"));
+            self.require(id <= newest, || format!("M6: the id {id} may be given again"));
         }
         for row in names.iter()? {
             let (name, id) = row?;
             let (name, id) = (name.value(), id.value());
             let known = ids.get(name)?.is_some_and(|found| found.value() == id);
             let full = any(&self.manifests, &Key::number(id))?;
-            self.expect(known && full, || format!("M4: {name} is listed without a manifest"));
+            self.require(known && full, || format!("M4: {name} is listed without a manifest"));
         }
         Ok(())
     }
@@ -145,9 +145,9 @@ impl<'a> Check<'a> {
             let row = RepositoryRow::decode(value)?;
             let name = row.name.as_str();
             let known = ids.get(name)?.is_some_and(|found| found.value() == id);
-            self.expect(known, || format!("repositories: {id} is not the id of {name}"));
+            self.require(known, || format!("repositories: {id} is not the id of {name}"));
             let listed = names.get(name)?.is_some();
-            self.expect(listed == (row.manifests > 0), || format!("M4: {name} is not listed"));
+            self.require(listed == (row.manifests > 0), || format!("M4: {name} is not listed"));
             let prefix = Key::number(id);
             let (tags, _) = count(&self.tags, &prefix, |_, _| Ok(0))?;
             let (manifests, manifest_bytes) = count(&self.manifests, &prefix, |_, value| {
@@ -160,7 +160,7 @@ impl<'a> Check<'a> {
             let size_bytes = manifest_bytes + blob_bytes;
             let counted =
                 RepositoryRow { name: row.name.clone(), manifests, tags, blobs, size_bytes };
-            self.expect(counted == row, || format!("counters: {row:?}, but {counted:?}"));
+            self.require(counted == row, || format!("counters: {row:?}, but {counted:?}"));
             Ok(())
         })
     }
@@ -170,16 +170,16 @@ impl<'a> Check<'a> {
             let (id, tag) = Reader::tag_key(key)?;
             let digest = TagRow::decode(value)?.digest;
             let points = has(&self.manifests, &of(id, &digest))?;
-            self.expect(points, || format!("M3: tag {id}/{tag} points at no manifest"));
+            self.require(points, || format!("M3: tag {id}/{tag} points at no manifest"));
             let mirrored = has(&self.tags_by_manifest, &of(id, &digest).and_tag(tag.as_str()))?;
-            self.expect(mirrored, || format!("M3: tag {id}/{tag} is not in tags_by_manifest"));
+            self.require(mirrored, || format!("M3: tag {id}/{tag} is not in tags_by_manifest"));
             Ok(())
         })?;
         each(&self.snapshot.tags_by_manifest()?, |key, _| {
             let (id, digest, tag) = Reader::tag_by_manifest_key(key)?;
             let row: Option<TagRow> = get(&self.tags, &Key::number(id).and_tag(tag.as_str()))?;
             let mirrored = row.is_some_and(|row| row.digest == digest);
-            self.expect(mirrored, || format!("M3: tag {id}/{tag} is not on {digest}"));
+            self.require(mirrored, || format!("M3: tag {id}/{tag} is not on {digest}"));
             Ok(())
         })
     }
@@ -189,23 +189,23 @@ impl<'a> Check<'a> {
             let (id, digest) = Reader::number_digest_key("a key of manifests", key)?;
             let row = ManifestRow::decode(value)?;
             let listed = has(&self.references, &of(id, &digest))?;
-            self.expect(listed, || format!("M2: {id}/{digest} has no list of references"));
+            self.require(listed, || format!("M2: {id}/{digest} has no list of references"));
             let content = self.content(&digest)?.map(|content| content.record.size_bytes);
             let same = content == Some(row.size_bytes);
-            self.expect(same, || format!("manifests: {id}/{digest} has another length in blobs"));
+            self.require(same, || format!("manifests: {id}/{digest} has another length in blobs"));
             let uses: Uses = get(&self.blob_repositories, &Key::digest(&digest).and_number(id))?
                 .unwrap_or_default();
-            self.expect(uses.manifest, || format!("M1: {id}/{digest} is not counted"));
+            self.require(uses.manifest, || format!("M1: {id}/{digest} is not counted"));
             if let Some(subject) = &row.subject {
                 let attached = has(&self.referrers, &of(id, subject).and_digest(&digest))?;
-                self.expect(attached, || format!("referrers: {id}/{digest} is missing"));
+                self.require(attached, || format!("referrers: {id}/{digest} is missing"));
             }
             if let Some(at) = row.eligible_uptime_seconds {
                 let queued = self.is_queued(at, id, &digest, Garbage::Referrer)?;
-                self.expect(queued, || format!("M7: referrer {id}/{digest} is not queued"));
+                self.require(queued, || format!("M7: referrer {id}/{digest} is not queued"));
                 let subject = row.subject.map(|subject| has(&self.manifests, &of(id, &subject)));
                 let held = subject.transpose()?.unwrap_or(true);
-                self.expect(!held, || format!("M7: {id}/{digest} is queued with its subject"));
+                self.require(!held, || format!("M7: {id}/{digest} is queued with its subject"));
             }
             Ok(())
         })
@@ -217,11 +217,13 @@ impl<'a> Check<'a> {
         each(&self.snapshot.references()?, |key, value| {
             let (id, parent) = Reader::number_digest_key("a key of references", key)?;
             let known = has(&self.manifests, &of(id, &parent))?;
-            self.expect(known, || format!("M2: references of {id}/{parent}, which is no manifest"));
+            self.require(known, || {
+                format!("M2: references of {id}/{parent}, which is no manifest")
+            });
             for (child, kind) in References::decode(value)?.0 {
                 let edge = of(id, &child).and_kind(kind).and_digest(&parent);
                 let mirrored = has(&self.edges, &edge)?;
-                self.expect(mirrored, || format!("M2: {id}/{parent} has no edge to {child}"));
+                self.require(mirrored, || format!("M2: {id}/{parent} has no edge to {child}"));
                 surplus -= 1;
             }
             Ok(())
@@ -229,11 +231,11 @@ impl<'a> Check<'a> {
         each(&self.snapshot.edges()?, |key, _| {
             let (id, child, _, parent) = Reader::edge_key(key)?;
             let known = has(&self.manifests, &of(id, &parent))?;
-            self.expect(known, || format!("M2: {id}/{child} is held by {parent}, no manifest"));
+            self.require(known, || format!("M2: {id}/{child} is held by {parent}, no manifest"));
             surplus += 1;
             Ok(())
         })?;
-        self.expect(surplus == 0, || format!("M2: {surplus} edges that no manifest refers to"));
+        self.require(surplus == 0, || format!("M2: {surplus} edges that no manifest refers to"));
         Ok(())
     }
 
@@ -241,10 +243,10 @@ impl<'a> Check<'a> {
         each(&self.snapshot.referrers()?, |key, value| {
             let (id, subject, digest) = Reader::referrer_key(key)?;
             let same = Descriptor::decode(value)?.digest == digest;
-            self.expect(same, || format!("referrers: the row of {id}/{digest} is of another"));
+            self.require(same, || format!("referrers: the row of {id}/{digest} is of another"));
             let row: Option<ManifestRow> = get(&self.manifests, &of(id, &digest))?;
             let attached = row.is_some_and(|row| row.subject == Some(subject));
-            self.expect(attached, || format!("referrers: {id}/{digest} is not on {subject}"));
+            self.require(attached, || format!("referrers: {id}/{digest} is not on {subject}"));
             Ok(())
         })
     }
@@ -258,19 +260,21 @@ impl<'a> Check<'a> {
                     Ok(u64::from(Uses::decode(value)?.manifest))
                 })?;
             let counted = (repositories, manifests) == (row.record.repositories, row.manifests);
-            self.expect(counted, || format!("M1: {digest} is counted wrongly"));
+            self.require(counted, || format!("M1: {digest} is counted wrongly"));
             let inline: Option<SmallContent> = get(&self.small_contents, &Key::digest(&digest))?;
             let (has_inline, queued) =
                 (row.record.place != Place::File, row.record.place == Place::Inline);
             let sound = inline.map(|content| content.0.len() as u64)
                 == has_inline.then_some(row.record.size_bytes);
-            self.expect(sound, || format!("M5: the inline copy of {digest} is not as its place"));
+            self.require(sound, || format!("M5: the inline copy of {digest} is not as its place"));
             let queue = has(&self.spill_queue, &Key::digest(&digest))?;
-            self.expect(queue == queued, || format!("M5: {digest} is wrongly queued for its file"));
+            self.require(queue == queued, || {
+                format!("M5: {digest} is wrongly queued for its file")
+            });
             let at = row.eligible_uptime_seconds;
             let queued = self.is_queued(at, 0, &digest, Garbage::Content)?;
             let unheld = row.record.repositories == 0;
-            self.expect(queued == unheld, || format!("M7: nobody has {digest}, and it stays"));
+            self.require(queued == unheld, || format!("M7: nobody has {digest}, and it stays"));
             Ok(())
         })
     }
@@ -279,13 +283,13 @@ impl<'a> Check<'a> {
         each(&self.snapshot.small_contents()?, |key, _| {
             let digest = Reader::digest_key("a key of small_contents", key)?;
             let known = has(&self.blobs, &Key::digest(&digest))?;
-            self.expect(known, || format!("M5: small_contents has {digest}, blobs has not"));
+            self.require(known, || format!("M5: small_contents has {digest}, blobs has not"));
             Ok(())
         })?;
         each(&self.snapshot.spill_queue()?, |key, _| {
             let digest = Reader::digest_key("a key of spill_queue", key)?;
             let known = has(&self.blobs, &Key::digest(&digest))?;
-            self.expect(known, || format!("M5: spill_queue has {digest}, blobs has not"));
+            self.require(known, || format!("M5: spill_queue has {digest}, blobs has not"));
             Ok(())
         })
     }
@@ -296,13 +300,13 @@ impl<'a> Check<'a> {
             let row = LinkRow::decode(value)?;
             let uses: Uses = get(&self.blob_repositories, &Key::digest(&digest).and_number(id))?
                 .unwrap_or_default();
-            self.expect(uses.blob, || format!("M1: link {id}/{digest} is not counted"));
+            self.require(uses.blob, || format!("M1: link {id}/{digest} is not counted"));
             let stored = has(&self.blobs, &Key::digest(&digest))?;
-            self.expect(stored, || format!("M1: link {id}/{digest} leads nowhere"));
+            self.require(stored, || format!("M1: link {id}/{digest} leads nowhere"));
             let used = any(&self.edges, &of(id, &digest))?;
             let at = row.eligible_uptime_seconds;
             let queued = self.is_queued(at, id, &digest, Garbage::Link)?;
-            self.expect(used != queued, || format!("M7: link {id}/{digest} is queued wrongly"));
+            self.require(used != queued, || format!("M7: link {id}/{digest} is queued wrongly"));
             Ok(())
         })
     }
@@ -314,7 +318,7 @@ impl<'a> Check<'a> {
             let blob = has(&self.repo_blobs, &of(id, &digest))?;
             let manifest = has(&self.manifests, &of(id, &digest))?;
             let found = Uses { blob, manifest };
-            self.expect(found == uses, || format!("M1: {id}/{digest} is {found:?}, not {uses:?}"));
+            self.require(found == uses, || format!("M1: {id}/{digest} is {found:?}, not {uses:?}"));
             Ok(())
         })
     }
@@ -326,7 +330,7 @@ impl<'a> Check<'a> {
             let row = UploadRecord::decode(value)?;
             let key = Key::number(row.started_uptime_seconds).and_upload(row.id);
             let mirrored = has(&by_time, &key)?;
-            self.expect(mirrored, || format!("uploads: {} is not in uploads_by_time", row.id));
+            self.require(mirrored, || format!("uploads: {} is not in uploads_by_time", row.id));
             found += 1;
             surplus -= 1;
             Ok(())
@@ -335,7 +339,7 @@ impl<'a> Check<'a> {
             surplus += 1;
             Ok(())
         })?;
-        self.expect(surplus == 0, || format!("uploads_by_time: {surplus} more than {found}"));
+        self.require(surplus == 0, || format!("uploads_by_time: {surplus} more than {found}"));
         Ok(())
     }
 
@@ -358,7 +362,7 @@ impl<'a> Check<'a> {
                 }
             };
             let sound = says == Some(at);
-            self.expect(sound, || {
+            self.require(sound, || {
                 format!("M7: {garbage:?} {id}/{digest} is queued at {at}, not {says:?}")
             });
             Ok(())

@@ -57,7 +57,11 @@ pub struct Turn<'a>(#[expect(dead_code, reason = "held, never read")] MutexGuard
 impl Handle {
     /// Opens the database, or creates it (see [`Options::create`]).
     pub fn open(vfs: Arc<dyn Vfs>, path: &Path, options: Options) -> Result<Self> {
-        Self::open_with(vfs, path, options, migrations::ALL)
+        let handle = Self::open_with(vfs, path, options, migrations::ALL)?;
+        if let Some(database) = &read(&handle.state).database {
+            guarded(|| migrate::check_tables(&database.begin_read()?))?;
+        }
+        Ok(handle)
     }
 
     /// As [`Handle::open`], with these steps.
@@ -117,13 +121,12 @@ impl Handle {
     fn open_migrated(&self, steps: &[Step]) -> Result<Database> {
         let database = self.open_writable()?;
         let supported = migrate::newest(steps);
-        let found = migrate::version(&database.begin_read()?)?;
+        let found = guarded(|| migrate::version(&database.begin_read()?))?;
         let found = found.ok_or_else(|| Error::Corrupt("it has no tables".to_owned()))?;
         if found > supported {
             return Err(Error::SchemaTooNew { found, supported });
         }
         if found == supported {
-            migrate::check_tables(&database.begin_read()?)?;
             return Ok(database);
         }
         database.close()?;

@@ -95,7 +95,8 @@ impl RedbMeta {
     /// the file is left at `<path>.v<version>`); creates it when it is missing. Blocks.
     ///
     /// # Errors
-    /// [`super::Error::SchemaTooNew`], [`super::Error::Foreign`] and [`super::Error::Corrupt`] for a file that is
+    /// [`super::Error::SchemaTooNew`], [`super::Error::Foreign`] and
+    /// [`super::Error::Corrupt`] for a file that is
     /// not a sound database of this or an older release; it is left as it is.
     pub fn open(
         vfs: Arc<dyn Vfs>,

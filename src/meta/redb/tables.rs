@@ -20,7 +20,7 @@
 //! | `spill_queue-1` | digest | mark |
 //! | `uploads-1` | upload id | session |
 //! | `uploads_by_time-1` | uptime seconds at its start, upload id | mark |
-//! | `gc_queue-1` | eligible uptime seconds, id (0: none), digest, [`super::codec::Garbage`] | mark |
+//! | `gc_queue-1` | eligible uptime seconds, id (0: none), digest, kind of garbage | mark |
 //! | `outbox-1` | sequence | event; nothing writes it yet |
 //!
 //! The list of a manifest's references is one row beside the manifest, not part of it: every
@@ -66,8 +66,8 @@ const UPLOADS_BY_TIME: RowsDefinition = TableDefinition::new("uploads_by_time-1"
 const GC_QUEUE: RowsDefinition = TableDefinition::new("gc_queue-1");
 const OUTBOX: TableDefinition<u64, Bytes> = TableDefinition::new("outbox-1");
 
-/// Tables of bytes that a dump shows, in its order.
-pub const DUMPED: [RowsDefinition; 15] = [
+/// Tables from bytes to bytes.
+const ROWS: [RowsDefinition; 15] = [
     REPOSITORIES,
     TAGS,
     TAGS_BY_MANIFEST,
@@ -90,7 +90,7 @@ pub fn is_known(name: &str) -> bool {
     name == SCHEMA.name()
         || name == OUTBOX.name()
         || [REPOSITORY_NAMES, REPOSITORY_IDS].iter().any(|table| table.name() == name)
-        || DUMPED.iter().any(|table| table.name() == name)
+        || ROWS.iter().any(|table| table.name() == name)
 }
 
 /// The tables of one write transaction.
@@ -208,15 +208,10 @@ impl Snapshot {
         transaction.open_table(REPOSITORY_NAMES)?;
         transaction.open_table(REPOSITORY_IDS)?;
         transaction.open_table(OUTBOX)?;
-        for table in DUMPED {
+        for table in ROWS {
             transaction.open_table(table)?;
         }
         Ok(())
-    }
-
-    /// Opens one of [`DUMPED`].
-    pub fn dumped(&self, definition: RowsDefinition) -> Result<View> {
-        Ok(self.0.open_table(definition)?)
     }
 
     views! {
