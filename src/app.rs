@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::blob::{BlobStore, FsBlobs};
@@ -149,13 +149,12 @@ impl App {
             draining: stop.clone(),
         };
         let api = Api::new(self.http.clone(), parts)?;
-        let (stopped, administered) = tokio::join!(http::serve::run(listener, api, stop), admin);
+        let (stopped, ()) = tokio::join!(http::serve::run(listener, api, stop), admin);
         if stopped.cut > 0 {
             tracing::warn!(connections = stopped.cut, "connections were cut at the drain timeout");
         }
         background.cancel();
         finish(spill).await;
-        tracing::debug!("B");
         finish(purge).await;
         beat_stop.cancel();
         finish(beat).await;
@@ -165,16 +164,35 @@ impl App {
             () = self.clock.sleep(LOG_PATIENCE) => {}
         }
         self.meta.close().await?;
-        administered
+        Ok(())
     }
 
-    fn admin(&self, stop: CancellationToken) -> impl Future<Output = anyhow::Result<()>> + use<> {
+    /// Answers commands beside the server. Without its socket the registry serves all the same.
+    fn admin(&self, stop: CancellationToken) -> impl Future<Output = ()> + use<> {
         let path = self.identity.paths().socket.clone();
-        let registry = self.registry.clone();
+        let (registry, clock) = (self.registry.clone(), Arc::clone(&self.clock));
+        let patience = self.http.drain_timeout;
+        let listener = http::admin::bind(&path);
         async move {
-            http::admin::serve(&path, registry, stop)
-                .await
-                .with_context(|| format!("{}", path.display()))
+            let served = match listener {
+                Ok(listener) => {
+                    let deadline = async {
+                        stop.cancelled().await;
+                        clock.sleep(patience).await;
+                    };
+                    tokio::select! {
+                        served = http::admin::serve(listener, registry, stop.clone()) => served,
+                        () = deadline => Ok(()),
+                    }
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = served {
+                let path = path.display();
+                tracing::warn!(%path, %error, "no admin socket: kelson ls and health cannot ask");
+            }
+            // What is left is removed by the next start.
+            let _ = std::fs::remove_file(path);
         }
     }
 }

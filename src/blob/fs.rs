@@ -144,14 +144,30 @@ impl FsBlobs {
             Ok(sizes.iter().map(has).collect::<Vec<bool>>())
         };
         for ((digest, bytes), has_size) in batch.into_iter().zip(self.run(have).await?) {
-            if has_size && self.has_right(digest, bytes.len() as u64).await? {
-                published = published.merge(self.run(move |tree| tree.kept(&digest)).await?);
-                spilled.durable.push(digest);
+            if !has_size {
+                missing.push((UploadId::from_random(self.random.bytes()), digest, bytes));
                 continue;
             }
-            missing.push((UploadId::from_random(self.random.bytes()), digest, bytes));
+            match self.keep_if_right(digest, bytes.len() as u64).await {
+                Ok(Some(kept)) => {
+                    published = published.merge(kept);
+                    spilled.durable.push(digest);
+                }
+                Ok(None) => {
+                    missing.push((UploadId::from_random(self.random.bytes()), digest, bytes));
+                }
+                // One file that cannot be read must not keep the others from theirs.
+                Err(error) => spilled.failed.push((digest, error)),
+            }
         }
         Ok((spilled, published, missing))
+    }
+
+    async fn keep_if_right(&self, digest: Digest, size_bytes: u64) -> Result<Option<Published>> {
+        if !self.has_right(digest, size_bytes).await? {
+            return Ok(None);
+        }
+        self.run(move |tree| tree.kept(&digest)).await.map(Some)
     }
 
     async fn has_right(&self, digest: Digest, size_bytes: u64) -> Result<bool> {

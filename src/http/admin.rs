@@ -44,17 +44,25 @@ pub fn router(registry: Registry) -> Router {
         .with_state(registry)
 }
 
-/// Serves the socket at `path` until `stop`. The caller holds the store's lock, so a file that is
-/// there already is one of a process that died.
-pub async fn serve(path: &Path, registry: Registry, stop: CancellationToken) -> io::Result<()> {
+/// Makes the socket at `path`. The caller holds the store's lock, so a file that is there already
+/// is one of a process that died.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    axum::serve(listener, router(registry)).with_graceful_shutdown(stop.cancelled_owned()).await?;
-    std::fs::remove_file(path)
+    Ok(listener)
+}
+
+/// Answers on the socket until `stop`.
+pub async fn serve(
+    listener: UnixListener,
+    registry: Registry,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    axum::serve(listener, router(registry)).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 async fn ready(State(registry): State<Registry>) -> Response {

@@ -24,7 +24,7 @@ use crate::ops::Clock;
 /// After an early answer: how much of the rest of a request is read and dropped, and for how
 /// long, before the connection is closed. A close with unread bytes resets the connection, and a
 /// reset can take the answer away from the client. Go's server has the same size.
-const LINGER_SIZE_BYTES_MAX: usize = 256 * 1024;
+const LINGER_SIZE_BYTES_MAX: usize = 8 * 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// How long a client may take.

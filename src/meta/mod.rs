@@ -9,8 +9,8 @@
 //! M2 an edge's parent is a manifest of the same repository;
 //! M3 a tag points at a manifest of the same repository, and `tags_by_manifest` mirrors `tags`;
 //! M4 a repository is in `repository_names` exactly while it has a manifest;
-//! M5 a blob whose place is inline or both has its bytes in `small_contents`, and one whose
-//!    place is inline stands in the spill queue;
+//! M5 a blob whose place is inline or both has its bytes in `small_contents`, and one whose place
+//!    is inline stands in the spill queue;
 //! M6 repository ids are never used again;
 //! M7 `gc_queue` holds exactly what nothing holds, each once: a link that no manifest of its
 //!    repository refers to, a content that no repository has, a referrer whose subject was deleted.
@@ -39,7 +39,8 @@ pub struct Finding(pub String);
 /// Why a metadata store could not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The disk is full; nothing was lost and nothing of the call was done.
+    /// The disk is full; nothing was lost. Nothing of the call was done either, unless the room
+    /// ended in the very last step of its commit and has not come back: then it may have been.
     #[error("no space left for the database")]
     Full,
     /// A commit or sync failed: the store takes no writes until a restart.
@@ -181,9 +182,8 @@ pub trait MetaStore: Send + Sync + Debug + 'static {
     /// Removes a tag; `false` when there is none.
     async fn delete_tag(&self, repo: &RepositoryName, tag: &Tag, moment: Moment) -> Result<bool>;
 
-    /// Descriptors of manifests whose subject is `subject`, by digest. `artifact_types` empty:
-    /// all. A page ends before its descriptors exceed `size_bytes_max` in JSON, but has at least
-    /// one.
+    /// Descriptors of manifests whose subject is `subject`, by digest. `artifact_types` empty: all.
+    /// A page ends before its descriptors exceed `size_bytes_max` in JSON, but has at least one.
     async fn referrers(
         &self,
         repo: &RepositoryName,

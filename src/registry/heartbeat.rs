@@ -15,6 +15,9 @@ const INTERVAL: Duration = Duration::from_secs(60);
 impl Registry {
     /// Accumulates the uptime since `recorded`, and tells `identity` the committed transactions.
     pub async fn beat_once(&self, recorded: &mut u64, identity: &Identity) -> Result<()> {
+        if self.inner.meta.is_poisoned() {
+            return Ok(());
+        }
         let uptime_seconds = self.uptime_seconds();
         let elapsed_seconds = uptime_seconds.saturating_sub(*recorded);
         if elapsed_seconds > 0 {

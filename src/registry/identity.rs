@@ -170,13 +170,22 @@ pub struct Identity {
 /// can be refused without the database. Blocks.
 pub fn claim(vfs: Arc<dyn Vfs>, paths: Paths) -> Result<Claim, Error> {
     let stored = read(vfs.as_ref(), &paths.store)?;
+    let root_exists = vfs.metadata(&paths.root)?.is_some();
     if stored.is_none() && vfs.metadata(&paths.tree)?.is_some() {
-        return Err(Error::Distribution(paths.root));
+        // A new store gets its tree after its `store.json`: no crash leaves one without it.
+        return Err(match vfs.metadata(&paths.database)? {
+            Some(_) => Error::IdentityMissing,
+            None => Error::Distribution(paths.root),
+        });
     }
     if stored.is_some() && vfs.metadata(&paths.database)?.is_none() {
         return Err(Error::DatabaseMissing(paths.database));
     }
-    durable::create_dir_durable(vfs.as_ref(), &paths.root, 0o777)?;
+    match durable::create_dir_durable(vfs.as_ref(), &paths.root, 0o777) {
+        // Its parent need not be ours to open when the root itself was made by somebody else.
+        Err(error) if !root_exists || error.is_failed_sync() => return Err(error.into()),
+        _ => {}
+    }
     durable::create_dir_durable(vfs.as_ref(), &paths.own, 0o700)?;
     let lock = open_lock(vfs.as_ref(), &paths.lock)?;
     if !lock.try_lock()? {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::error::{Error, Result};
+use super::sessions::Session;
 use super::{Content, Manifest, PushedManifest, PutManifest, Registry, Sparse};
 use crate::meta::{self, Edge, EdgeKind, ManifestRecord, PushManifest};
 use crate::oci::manifest::{ChildRef, Manifest as Document};
@@ -71,15 +72,30 @@ impl Registry {
             return Ok(meta::PutManifest::Missing(missing));
         }
         let session = self.private_session(&push.repository, push.digest.algorithm());
-        let mut staging = self.inner.blobs.stage(session.id, push.digest.algorithm()).await?;
-        staging.append(vec![bytes]).await?;
-        let stored = match self.publish(staging, &push.digest).await {
-            Ok(_stripe) => self.inner.meta.put_manifest(push).await.map_err(Error::from),
-            Err(error) => Err(error),
-        };
+        let stored = self.publish_manifest(&session, push, bytes).await;
         // Empty after a publish; if it stays, the next start removes it.
         let _ = self.inner.blobs.discard(session.id).await;
         stored
+    }
+
+    async fn publish_manifest(
+        &self,
+        session: &Session,
+        push: PushManifest,
+        bytes: Bytes,
+    ) -> Result<meta::PutManifest> {
+        let digest = push.digest;
+        let mut staging = self.inner.blobs.stage(session.id, digest.algorithm()).await?;
+        staging.append(vec![bytes]).await?;
+        let _stripe = self.publish(staging, &digest).await?;
+        let outcome = self.inner.meta.put_manifest(push).await?;
+        let refused = outcome != meta::PutManifest::Stored;
+        if refused && self.inner.meta.stored(&digest).await?.is_none() {
+            // Refused for certain, and nobody else's: under the stripe nobody can have begun to
+            // rely on the file.
+            self.inner.blobs.remove(&digest).await?;
+        }
+        Ok(outcome)
     }
 
     async fn has(&self, repo: &RepositoryName, edge: &Edge) -> Result<bool> {

@@ -119,7 +119,10 @@ impl Registry {
     }
 
     fn check_writable(&self) -> error::Result<()> {
-        if self.inner.options.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+        if self.inner.options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        if self.is_ready() { Ok(()) } else { Err(Error::Poisoned) }
     }
 
     fn check_deletable(&self) -> error::Result<()> {
@@ -131,8 +134,11 @@ impl Registry {
     /// after its last.
     async fn discard_orphaned_staging(&self) -> error::Result<()> {
         for id in self.inner.blobs.staged().await? {
-            if self.inner.meta.upload(id).await?.is_none() {
-                self.inner.blobs.discard(id).await?;
+            if self.inner.meta.upload(id).await?.is_some() {
+                continue;
+            }
+            if let Err(error) = self.inner.blobs.discard(id).await {
+                tracing::warn!(upload.id = %id, %error, "an old upload cannot be removed");
             }
         }
         Ok(())

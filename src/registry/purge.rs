@@ -4,7 +4,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::error::Result;
-use super::sessions::State;
+use super::sessions::{Session, State};
 use super::{Registry, UploadPurging};
 
 /// Sessions looked up at once.
@@ -35,14 +35,18 @@ impl Registry {
             let records = self.inner.meta.uploads(before, after, BATCH_MAX).await?;
             let Some(last) = records.last() else { return Ok(report) };
             after = Some((last.started_uptime_seconds, last.id));
-            for record in &records {
+            for record in records {
                 if self.inner.sessions.get(record.id).is_some() {
                     continue;
                 }
                 report.uploads += 1;
-                if !options.dry_run {
-                    self.abandon(record.id).await?;
+                if options.dry_run {
+                    continue;
                 }
+                let session = self.inner.sessions.adopt(Session::suspended(record));
+                let Some(mut state) = session.try_idle() else { continue };
+                *state = State::Closed;
+                self.abandon(session.id).await?;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,9 @@ use crate::oci::{Algorithm, UploadId};
 
 /// Bytes handed to the staging file at once.
 const BATCH_SIZE_BYTES: usize = 512 * 1024;
+
+/// Frames below this are copied together.
+const GATHERED_SIZE_BYTES_MAX: usize = 16 * 1024;
 
 /// Bytes after which a running upload is made durable, so that a crash costs no more than that.
 const CHECKPOINT_SIZE_BYTES: u64 = 64 * 1024 * 1024;
@@ -53,35 +56,75 @@ pub enum End {
 /// A body being read.
 struct Reader<'a> {
     body: Body,
+    session: &'a Session,
     superseded: &'a CancellationToken,
+    /// Bytes of the session, those on their way to the sink included.
+    received: u64,
     /// Bytes that may still come.
     left: u64,
+}
+
+/// Bytes that are handed to the staging file together.
+#[derive(Debug, Default)]
+struct Batch {
+    chunks: Vec<Bytes>,
+    /// Small frames, copied: each would pin a whole buffer of the connection.
+    gathered: BytesMut,
+    size_bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, bytes: Bytes) {
+        self.size_bytes += bytes.len();
+        if bytes.len() < GATHERED_SIZE_BYTES_MAX {
+            self.gathered.extend_from_slice(&bytes);
+            return;
+        }
+        self.close_gathered();
+        self.chunks.push(bytes);
+    }
+
+    fn close_gathered(&mut self) {
+        if !self.gathered.is_empty() {
+            self.chunks.push(std::mem::take(&mut self.gathered).freeze());
+        }
+    }
+
+    fn into_chunks(mut self) -> Vec<Bytes> {
+        self.close_gathered();
+        self.chunks
+    }
 }
 
 impl Reader<'_> {
     /// Reads about [`BATCH_SIZE_BYTES`]; the end of the body is `Some`.
     async fn batch(&mut self) -> (Vec<Bytes>, Option<End>) {
-        let (mut batch, mut size_bytes) = (Vec::new(), 0);
-        while size_bytes < BATCH_SIZE_BYTES {
+        let mut batch = Batch::default();
+        while batch.size_bytes < BATCH_SIZE_BYTES {
             let next = tokio::select! {
                 biased;
-                () = self.superseded.cancelled() => return (batch, Some(End::Superseded)),
+                () = self.superseded.cancelled() => {
+                    return (batch.into_chunks(), Some(End::Superseded));
+                }
                 next = self.body.next() => next,
             };
             match next {
-                None => return (batch, Some(End::Complete)),
-                Some(Err(error)) => return (batch, Some(End::Broken(error))),
+                None => return (batch.into_chunks(), Some(End::Complete)),
+                Some(Err(error)) => return (batch.into_chunks(), Some(End::Broken(error))),
                 Some(Ok(bytes)) => {
                     let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
-                        return (batch, Some(End::TooLong));
+                        return (batch.into_chunks(), Some(End::TooLong));
                     };
                     self.left = left;
-                    size_bytes += bytes.len();
+                    self.received += bytes.len() as u64;
+                    // Whatever ends this body, what arrived is kept: who asks where to go on after
+                    // a cut connection is told so.
+                    self.session.set_offset(self.received);
                     batch.push(bytes);
                 }
             }
         }
-        (batch, None)
+        (batch.into_chunks(), None)
     }
 }
 
@@ -96,8 +139,9 @@ impl Registry {
         limit: u64,
         superseded: &CancellationToken,
     ) -> Result<End> {
-        let mut reader = Reader { body, superseded, left: limit };
-        let mut checkpoint = sink.size_bytes();
+        let received = sink.size_bytes();
+        let mut reader = Reader { body, session, superseded, received, left: limit };
+        let mut checkpoint = received;
         let (mut batch, mut end) = reader.batch().await;
         loop {
             self.make_room(session, sink, &batch).await?;
@@ -112,7 +156,6 @@ impl Registry {
                     (written, Some(next))
                 }
             };
-            session.set_offset(sink.size_bytes());
             written?;
             if let Some(end) = end {
                 return Ok(end);
@@ -158,48 +201,67 @@ impl Registry {
         staging: &mut dyn Staging,
     ) -> Result<u64> {
         staging.sync().await?;
-        self.inner.meta.save_upload(session.record(staging.offset())).await?;
-        Ok(staging.offset())
+        let offset = staging.offset();
+        self.inner.meta.save_upload(session.record(offset)).await?;
+        session.set_durable(offset);
+        Ok(offset)
     }
 
-    /// The sink that goes on where `state` stands.
+    /// The sink that goes on where `state` stands. Until the request gives it back, and if it
+    /// never does, the session stands at its durable bytes.
     pub(super) async fn open_sink(&self, session: &Session, state: &mut State) -> Result<Sink> {
-        match std::mem::replace(state, State::Closed) {
+        match std::mem::replace(state, State::Suspended(session.durable())) {
             State::Empty => Ok(Sink::Memory(Vec::new())),
             State::Open(staging) => Ok(Sink::Staged(staging)),
-            State::Closed => Err(Error::UploadUnknown),
+            State::Closed => {
+                *state = State::Closed;
+                Err(Error::UploadUnknown)
+            }
+            State::Suspended(0) => {
+                self.inner.blobs.discard(session.id).await?;
+                Ok(Sink::Memory(Vec::new()))
+            }
             State::Suspended(offset) => {
-                match self.inner.blobs.resume(session.id, offset, session.algorithm).await {
-                    Ok(Some(staging)) => Ok(Sink::Staged(staging)),
-                    Ok(None) => {
+                match self.inner.blobs.resume(session.id, offset, session.algorithm).await? {
+                    Some(staging) => Ok(Sink::Staged(staging)),
+                    None => {
+                        *state = State::Closed;
                         self.abandon(session.id).await?;
                         Err(Error::UploadUnknown)
-                    }
-                    Err(error) => {
-                        *state = State::Suspended(offset);
-                        Err(error.into())
                     }
                 }
             }
         }
     }
 
-    /// Cuts the upload back to `offset`, where it stood before a chunk that is refused.
+    /// Takes the session back to its durable bytes, after a request that failed.
+    pub(super) async fn restore(&self, session: &Session, state: &mut State) {
+        let durable = session.durable();
+        session.set_offset(durable);
+        *state = State::Suspended(durable);
+        // Bytes that no row knows must not wait for the next request to make room.
+        if durable == 0 && self.inner.blobs.discard(session.id).await.is_ok() {
+            *state = State::Empty;
+        }
+    }
+
+    /// Takes the session back to `start`, where it stood before a chunk that is refused.
     pub(super) async fn roll_back(
         &self,
         session: &Session,
-        sink: Sink,
-        offset: u64,
-    ) -> Result<State> {
-        session.set_offset(offset);
-        let Sink::Staged(staging) = sink else { return Ok(State::Empty) };
-        drop(staging);
-        if offset == 0 {
-            self.inner.blobs.discard(session.id).await?;
-            return Ok(State::Empty);
+        state: &mut State,
+        start: u64,
+    ) -> Result<()> {
+        if session.durable() > start {
+            if start == 0 {
+                self.inner.meta.forget_upload(session.id).await?;
+            } else {
+                self.inner.meta.save_upload(session.record(start)).await?;
+            }
+            session.set_durable(start);
         }
-        let resumed = self.inner.blobs.resume(session.id, offset, session.algorithm).await?;
-        Ok(resumed.map_or(State::Closed, State::Open))
+        self.restore(session, state).await;
+        Ok(())
     }
 
     /// Removes every trace of a session.

@@ -22,7 +22,7 @@ pub enum State {
     Empty,
     /// Bytes are in a staging file.
     Open(Box<dyn Staging>),
-    /// Bytes are in a staging file of an earlier process, durable up to this offset.
+    /// Bytes are in a staging file that nobody has open, durable up to this offset.
     Suspended(u64),
     /// Finished, cancelled, or lost.
     Closed,
@@ -42,6 +42,7 @@ pub struct Session {
     /// Accumulated uptime at which it was opened.
     pub started_uptime_seconds: u64,
     offset: AtomicU64,
+    durable: AtomicU64,
     writer: Mutex<CancellationToken>,
     state: tokio::sync::Mutex<State>,
 }
@@ -71,6 +72,7 @@ impl Session {
             started_at,
             started_uptime_seconds,
             offset: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
             writer: Mutex::default(),
             state: tokio::sync::Mutex::new(State::Empty),
         }
@@ -85,6 +87,7 @@ impl Session {
             started_at: record.started_at,
             started_uptime_seconds: record.started_uptime_seconds,
             offset: AtomicU64::new(record.offset),
+            durable: AtomicU64::new(record.offset),
             writer: Mutex::default(),
             state: tokio::sync::Mutex::new(State::Suspended(record.offset)),
         }
@@ -100,6 +103,16 @@ impl Session {
         self.offset.store(offset, Ordering::Release);
     }
 
+    /// Bytes that its row says are durable.
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Tells what its row says now.
+    pub fn set_durable(&self, offset: u64) {
+        self.durable.store(offset, Ordering::Release);
+    }
+
     /// Ends the request that writes now, and waits until it has kept its prefix (R5).
     pub async fn take_over(&self) -> Result<Turn<'_>> {
         let superseded = CancellationToken::new();
@@ -113,9 +126,12 @@ impl Session {
             return Err(Error::UploadSuperseded);
         }
         match *state {
-            State::Closed => Err(Error::UploadUnknown),
-            _ => Ok(Turn { state, superseded }),
+            State::Closed => return Err(Error::UploadUnknown),
+            // What an abandoned request received beyond its durable bytes is gone.
+            State::Suspended(offset) => self.set_offset(offset),
+            State::Empty | State::Open(_) => {}
         }
+        Ok(Turn { state, superseded })
     }
 
     /// The session, if nobody is writing to it.
@@ -149,7 +165,9 @@ struct Table {
     next: u64,
     sessions: HashMap<UploadId, (u64, Arc<Session>)>,
     counts: HashMap<RepositoryName, usize>,
-    /// Sessions without bytes by age, the oldest first.
+    /// All by age, the oldest first.
+    ages: BTreeMap<u64, UploadId>,
+    /// Those without bytes.
     empty: BTreeMap<u64, UploadId>,
 }
 
@@ -163,16 +181,19 @@ impl Sessions {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a session. When there are too many, the oldest one without bytes makes room, and when
-    /// all have bytes, the newcomer is refused with [`Error::TooManyUploads`].
+    /// Adds a session. In a repository with too many, the oldest one without bytes makes room, and
+    /// when all have bytes, the newcomer is refused with [`Error::TooManyUploads`]. When there are
+    /// too many in all, the oldest idle one makes room: if it has bytes, it comes back from its
+    /// row when it is asked for.
     pub fn insert(&self, session: Arc<Session>) -> Result<()> {
         let mut table = self.table();
         let in_repository = table.counts.get(&session.repository).copied().unwrap_or_default();
         if in_repository >= self.per_repository_max {
-            let victim = table.oldest_empty(|other| other.repository == session.repository);
+            let same = |other: &Session| other.repository == session.repository;
+            let victim = table.oldest_idle(&table.empty, same);
             table.remove(victim.ok_or(Error::TooManyUploads)?);
         } else if table.sessions.len() >= self.max {
-            let victim = table.oldest_empty(|_| true);
+            let victim = table.oldest_idle(&table.ages, |_| true);
             table.remove(victim.ok_or(Error::TooManyUploads)?);
         }
         table.insert(session);
@@ -223,6 +244,7 @@ impl Table {
     fn insert(&mut self, session: Arc<Session>) {
         self.next += 1;
         *self.counts.entry(session.repository.clone()).or_default() += 1;
+        self.ages.insert(self.next, session.id);
         if session.offset() == 0 {
             self.empty.insert(self.next, session.id);
         }
@@ -231,6 +253,7 @@ impl Table {
 
     fn remove(&mut self, id: UploadId) {
         let Some((age, session)) = self.sessions.remove(&id) else { return };
+        self.ages.remove(&age);
         self.empty.remove(&age);
         if let Some(count) = self.counts.get_mut(&session.repository) {
             *count -= 1;
@@ -240,13 +263,18 @@ impl Table {
         }
     }
 
-    /// The oldest session without bytes that nobody is using.
-    fn oldest_empty(&self, wanted: impl Fn(&Session) -> bool) -> Option<UploadId> {
-        self.empty.values().copied().find(|id| {
-            self.sessions
-                .get(id)
-                .is_some_and(|(_, session)| wanted(session) && session.try_idle().is_some())
-        })
+    /// The oldest of these sessions that no request holds. Requests get theirs from this table
+    /// alone, so one that only the table holds stays so while it is locked.
+    fn oldest_idle(
+        &self,
+        ages: &BTreeMap<u64, UploadId>,
+        wanted: impl Fn(&Session) -> bool,
+    ) -> Option<UploadId> {
+        let idle = |id: &UploadId| {
+            let (_, session) = self.sessions.get(id)?;
+            (Arc::strong_count(session) == 1 && wanted(session)).then_some(*id)
+        };
+        ages.values().find_map(idle)
     }
 }
 
@@ -267,29 +295,40 @@ mod tests {
     #[test]
     fn the_oldest_empty_session_of_the_repository_makes_room() {
         let sessions = Sessions::new(2, 10);
-        let [other, first, second, third] =
-            [(1, "b"), (2, "a"), (3, "a"), (4, "a")].map(|(n, repo)| session(n, repo));
-        for session in [&other, &first, &second, &third] {
-            sessions.insert(Arc::clone(session)).unwrap();
-        }
-        assert!(sessions.get(first.id).is_none());
-        for kept in [&other, &second, &third] {
-            assert!(sessions.get(kept.id).is_some());
+        let ids = [(1, "b"), (2, "a"), (3, "a"), (4, "a")].map(|(number, repository)| {
+            let session = session(number, repository);
+            let id = session.id;
+            sessions.insert(session).unwrap();
+            id
+        });
+        assert!(sessions.get(ids[1]).is_none());
+        for kept in [ids[0], ids[2], ids[3]] {
+            assert!(sessions.get(kept).is_some());
         }
     }
 
     #[test]
-    fn sessions_with_bytes_are_never_evicted() {
+    fn sessions_in_use_are_never_evicted() {
+        let sessions = Sessions::new(1, 10);
+        let held = session(1, "a");
+        sessions.insert(Arc::clone(&held)).unwrap();
+        assert!(matches!(sessions.insert(session(2, "a")), Err(Error::TooManyUploads)));
+        drop(held);
+        sessions.insert(session(2, "a")).unwrap();
+    }
+
+    #[test]
+    fn sessions_with_bytes_fill_a_repository_and_leave_memory_when_all_are_too_many() {
         let sessions = Sessions::new(2, 2);
         for number in [1, 2] {
             let session = session(number, "a");
-            sessions.insert(Arc::clone(&session)).unwrap();
-            sessions.mark_filled(session.id);
+            let id = session.id;
+            sessions.insert(session).unwrap();
+            sessions.mark_filled(id);
         }
         assert!(matches!(sessions.insert(session(3, "a")), Err(Error::TooManyUploads)));
-        assert!(matches!(sessions.insert(session(4, "b")), Err(Error::TooManyUploads)));
-        sessions.remove(session(1, "a").id);
-        sessions.insert(session(5, "b")).unwrap();
+        sessions.insert(session(4, "b")).unwrap();
+        assert!(sessions.get(session(1, "a").id).is_none());
     }
 
     #[tokio::test]

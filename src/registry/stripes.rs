@@ -6,8 +6,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::oci::Digest;
 
-/// Enough that pushes of different contents rarely meet.
-const STRIPES: usize = 256;
+/// Enough that pushes of different contents rarely meet, even while a spill holds a batch of them.
+const STRIPES: usize = 4096;
 
 /// A fixed set of locks; a digest always has the same one.
 #[derive(Debug)]

@@ -226,6 +226,59 @@ async fn a_newer_request_takes_a_stalled_upload_over_and_keeps_its_prefix() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_dropped_leaves_a_session_that_goes_on_or_ends() {
+    let fixture = Fixture::new().await;
+    let registry = &fixture.registry;
+    let a = repo("a");
+    for received in [0, 100_000] {
+        let upload = registry.begin_upload(&a, Algorithm::Sha256).await.unwrap();
+        let prefix = vec![1; received];
+        registry.append_upload(&a, upload.id, whole(&prefix)).await.unwrap();
+        {
+            let first = stream::iter([Ok(Bytes::from(vec![2; 600_000]))]);
+            let body: Body = Box::pin(futures_util::StreamExt::chain(first, stream::pending()));
+            let chunk = Chunk { range: None, length: None, body };
+            let mut dropped = std::pin::pin!(registry.append_upload(&a, upload.id, chunk));
+            let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+            for _ in 0..10 {
+                assert!(dropped.as_mut().poll(context).is_pending());
+            }
+        }
+        registry.append_upload(&a, upload.id, whole(b"end")).await.unwrap();
+        let status = registry.upload_status(&a, upload.id).await.unwrap();
+        assert_eq!(status.offset, received as u64 + 3);
+        registry.cancel_upload(&a, upload.id).await.unwrap();
+        assert!(registry.upload_status(&a, upload.id).await.is_err());
+    }
+    assert_eq!(fixture.blobs.staged().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn frames_of_one_byte_are_copied_together() {
+    let fixture = Fixture::new().await;
+    let content = vec![3; 200_000];
+    let digest = Digest::of(Algorithm::Sha256, &content);
+    let frames = content.iter().map(|byte| Ok(Bytes::copy_from_slice(&[*byte]))).collect();
+    let chunk = Chunk { range: None, length: None, body: body(frames) };
+    fixture.registry.push_blob(&repo("a"), &digest, chunk).await.unwrap();
+    assert_eq!(read(&fixture.registry, &repo("a"), &digest).await, content);
+}
+
+#[tokio::test]
+async fn a_refused_large_manifest_leaves_no_file() {
+    let fixture = Fixture::new().await;
+    let config = fixture.push(&repo("a"), b"{ }").await;
+    let long = format!(r#","annotations":{{"x":"{}"}}"#, "y".repeat(100_000));
+    // The config has three bytes, the document says two.
+    let document = image(&config, &long);
+    let digest = Digest::of(Algorithm::Sha256, document.as_bytes());
+    let refused = fixture.put("large", OCI_MANIFEST, document).await;
+    assert!(matches!(refused, Err(Error::ManifestInvalid(_))), "{refused:?}");
+    assert!(fixture.blobs.open(&digest).await.unwrap().is_none());
+    assert_eq!(fixture.blobs.staged().await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn old_uploads_are_purged_by_uptime_and_young_ones_stay() {
     let fixture = Fixture::new().await;
     let registry = &fixture.registry;

@@ -43,10 +43,7 @@ impl Registry {
         self.check_writable()?;
         let session = self.session(repo, id).await?;
         let mut turn = session.take_over().await?;
-        let mut sink = self.take_chunk(&session, &mut turn, chunk).await?;
-        if sink.size_bytes() > 0 {
-            self.stage(&session, &mut sink).await?;
-        }
+        let sink = self.take_chunk(&session, &mut turn, chunk).await?;
         self.keep(&session, &mut turn, sink).await?;
         Ok(UploadStatus { id, offset: session.offset() })
     }
@@ -64,8 +61,19 @@ impl Registry {
         let session = self.session(repo, id).await?;
         let mut turn = session.take_over().await?;
         let sink = self.take_chunk(&session, &mut turn, chunk).await?;
-        *turn.state = State::Closed;
-        self.commit(&session, sink, digest).await
+        let result = self.commit(&session, sink, digest).await;
+        match result {
+            Ok(()) => {
+                *turn.state = State::Closed;
+                self.inner.sessions.remove(id);
+            }
+            Err(Error::DigestMismatch { .. }) => {
+                *turn.state = State::Closed;
+                self.abandon(id).await?;
+            }
+            Err(_) => self.restore(&session, &mut turn.state).await,
+        }
+        result
     }
 
     /// Takes a whole blob in one request.
@@ -84,7 +92,9 @@ impl Registry {
             Err(error) => Err(error),
         };
         if result.is_err() {
-            self.abandon(session.id).await?;
+            // The first error is the one to report; what cannot be removed now is removed at the
+            // next start.
+            let _ = self.abandon(session.id).await;
         }
         result
     }
@@ -134,63 +144,55 @@ impl Registry {
         match end {
             Ok(End::Complete) if complete => Ok(sink),
             Ok(End::Complete | End::TooLong) => {
-                *turn.state = self.roll_back(session, sink, start).await?;
+                drop(sink);
+                self.roll_back(session, &mut turn.state, start).await?;
                 Err(Error::SizeInvalid)
             }
             Ok(End::Broken(error)) => {
-                self.keep_prefix(session, turn, sink).await?;
+                self.keep(session, turn, sink).await?;
                 Err(error.into())
             }
             Ok(End::Superseded) => {
-                self.keep_prefix(session, turn, sink).await?;
+                self.keep(session, turn, sink).await?;
                 Err(Error::UploadSuperseded)
             }
             Err(error) => {
-                *turn.state = self.roll_back(session, sink, start).await.unwrap_or(State::Closed);
+                drop(sink);
+                self.restore(session, &mut turn.state).await;
                 Err(error)
             }
         }
     }
 
-    /// Keeps what arrived of a chunk that did not arrive whole.
-    async fn keep_prefix(&self, session: &Session, turn: &mut Turn<'_>, sink: Sink) -> Result<()> {
-        let mut sink = sink;
+    /// Makes the bytes so far durable and gives them back to the session.
+    async fn keep(&self, session: &Session, turn: &mut Turn<'_>, sink: Sink) -> Result<()> {
+        match self.make_durable(session, sink).await {
+            Ok(state) => {
+                *turn.state = state;
+                Ok(())
+            }
+            Err(error) => {
+                self.restore(session, &mut turn.state).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_durable(&self, session: &Session, mut sink: Sink) -> Result<State> {
         if sink.size_bytes() > 0 {
             self.stage(session, &mut sink).await?;
         }
-        self.keep(session, turn, sink).await
+        let Sink::Staged(mut staging) = sink else { return Ok(State::Empty) };
+        self.checkpoint(session, staging.as_mut()).await?;
+        Ok(State::Open(staging))
     }
 
-    /// Makes the bytes so far durable and gives them back to the session.
-    async fn keep(&self, session: &Session, turn: &mut Turn<'_>, sink: Sink) -> Result<()> {
-        let Sink::Staged(mut staging) = sink else {
-            *turn.state = State::Empty;
-            return Ok(());
-        };
-        let result = self.checkpoint(session, staging.as_mut()).await;
-        if let Err(error) = result {
-            // What a failed sync left behind is unknown: the session is given up, not retried.
-            self.inner.sessions.remove(session.id);
-            return Err(error);
-        }
-        *turn.state = State::Open(staging);
-        Ok(())
-    }
-
-    /// Makes the received bytes a blob of the repository, or ends the session.
+    /// Makes the received bytes a blob of the repository.
     async fn commit(&self, session: &Session, sink: Sink, digest: &Digest) -> Result<()> {
-        let result = match sink {
+        match sink {
             Sink::Memory(chunks) => self.commit_small(session, concatenate(chunks), digest).await,
             Sink::Staged(staging) => self.commit_staged(session, staging, digest).await,
-        };
-        if result.is_err() {
-            // The first error is the one to report; what cannot be removed now is removed at the
-            // next start.
-            let _ = self.abandon(session.id).await;
-        } else {
-            self.inner.sessions.remove(session.id);
         }
-        result
     }
 
     async fn commit_small(&self, session: &Session, content: Bytes, digest: &Digest) -> Result<()> {

@@ -220,6 +220,13 @@ async fn an_upgrade_cut_short_is_gone_through_with_later() {
             drop(open_with(&vfs, &two_steps()));
             let fired = vfs.disarm() > 0;
             for disk in [vfs.after_power_cut(), vfs.after_kill()] {
+                // A copy that has its name is whole.
+                let copy = format!("{PATH}.v1");
+                if disk.names().contains(&copy) {
+                    let copied = MemoryVfs::default();
+                    copied.plant(Path::new(PATH), &disk.bytes(Path::new(&copy)));
+                    assert_eq!(dump(&open(&copied).unwrap()), text, "{operation:?} {first}");
+                }
                 // Version 1 or 2, and nothing between.
                 match open(&disk) {
                     Ok(store) => assert_eq!(dump(&store), text),
@@ -305,6 +312,26 @@ fn what_is_no_database_is_refused_and_left_alone() {
     let error = RedbMeta::open(vfs, Path::new(PATH), options, Blocking::Inline).unwrap_err();
     assert!(matches!(error, Error::Disk(error) if error.is_not_found()));
     assert_eq!(missing.names(), Vec::<String>::new());
+}
+
+/// Takes each row out of a database, one at a time: every one is missed.
+#[tokio::test]
+async fn a_missing_row_is_found() {
+    let whole = MemoryVfs::default();
+    let store = open(&whole).unwrap();
+    fill(&store).await;
+    store.close().await.unwrap();
+    let mut tried = 0;
+    for table in 0..15 {
+        for row in 0.. {
+            let vfs = whole.after_kill();
+            let store = open(&vfs).unwrap();
+            let Some(what) = store.remove_nth(table, row).unwrap() else { break };
+            assert_ne!(store.check().unwrap(), [], "{what} was not missed");
+            tried += 1;
+        }
+    }
+    assert!(tried > 60, "{tried} rows");
 }
 
 /// Flips bytes all over a database. Whatever opens must read, dump and check without a panic.

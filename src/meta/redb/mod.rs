@@ -1,6 +1,6 @@
 //! The store on redb.
 //!
-//! A write goes through the queue of the one [`writer`] and returns after its commit; a read runs
+//! A write goes through the queue of the one writer and returns after its commit; a read runs
 //! on a snapshot, off the async threads. The file is reached through [`crate::disk::Vfs`] alone.
 
 mod backend;
@@ -95,9 +95,8 @@ impl RedbMeta {
     /// the file is left at `<path>.v<version>`); creates it when it is missing. Blocks.
     ///
     /// # Errors
-    /// [`super::Error::SchemaTooNew`], [`super::Error::Foreign`] and
-    /// [`super::Error::Corrupt`] for a file that is
-    /// not a sound database of this or an older release; it is left as it is.
+    /// [`super::Error::SchemaTooNew`], [`super::Error::Foreign`] and [`super::Error::Corrupt`] for
+    /// a file that is not a sound database of this or an older release; it is left as it is.
     pub fn open(
         vfs: Arc<dyn Vfs>,
         path: &Path,

@@ -5,6 +5,44 @@ use crate::disk::OsVfs;
 use crate::meta::{Edge, EdgeKind, Expect};
 use crate::oci::{Algorithm, MediaType};
 
+impl RedbMeta {
+    /// Removes a row of a table of bytes; says which, or that there is none.
+    pub fn remove_nth(&self, table: usize, row: usize) -> Result<Option<String>> {
+        let turn = self.handle.turn();
+        let transaction = self.handle.begin_write(&turn)?;
+        let found = remove_nth(&mut tables::Tables::open(&transaction)?, table, row)?;
+        transaction.commit()?;
+        Ok(found.then(|| format!("row {row} of table {table}")))
+    }
+}
+
+fn remove_nth(tables: &mut tables::Tables<'_>, table: usize, row: usize) -> Result<bool> {
+    use redb::ReadableTable;
+    let tables: [&mut redb::Table<'_, tables::Bytes, tables::Bytes>; 15] = [
+        &mut tables.repositories,
+        &mut tables.tags,
+        &mut tables.tags_by_manifest,
+        &mut tables.manifests,
+        &mut tables.references,
+        &mut tables.edges,
+        &mut tables.referrers,
+        &mut tables.blobs,
+        &mut tables.repo_blobs,
+        &mut tables.blob_repositories,
+        &mut tables.small_contents,
+        &mut tables.spill_queue,
+        &mut tables.uploads,
+        &mut tables.uploads_by_time,
+        &mut tables.gc_queue,
+    ];
+    let found = tables[table].iter()?.nth(row).transpose()?;
+    let Some(key) = found.map(|(key, _)| key.value().to_vec()) else {
+        return Ok(false);
+    };
+    tables[table].remove(key.as_slice())?;
+    Ok(true)
+}
+
 fn digest(byte: u8) -> Digest {
     Digest::from_bytes(Algorithm::Sha256, &[byte; 32]).unwrap()
 }

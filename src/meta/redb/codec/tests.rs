@@ -247,8 +247,8 @@ proptest! {
             let _ = Reader::upload_time_key(bytes);
         }
         check_all(&bytes);
-        let rows =
-            [manifest().encode(), descriptor().encode(), content().encode(), upload().encode()];
+        let (manifest, descriptor) = (manifest().encode(), descriptor().encode());
+        let rows = [manifest, descriptor, content().encode(), upload().encode()];
         for mut row in rows {
             let index = flip.index(row.len());
             row[index] ^= bytes.first().copied().unwrap_or(1);
