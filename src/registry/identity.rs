@@ -18,6 +18,9 @@ use crate::ops::{Blocking, Random};
 /// The layout of the store on disk that this release writes and reads.
 const FORMAT: u32 = 1;
 
+/// Transactions of a database that was made, and perhaps given its store's name, and never used.
+const NEW_TRANSACTIONS_MAX: u64 = 2;
+
 /// Why a store is not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -268,11 +271,17 @@ impl Claim {
                 stored
             }
             None => {
-                if !meta.repositories(None, 1).await?.items.is_empty() {
+                if transactions > NEW_TRANSACTIONS_MAX {
                     return Err(Error::IdentityMissing);
                 }
-                let id = found.unwrap_or_else(|| UploadId::from_random(random.bytes()));
-                meta.set_store_id(*id.as_bytes()).await?;
+                let id = match found {
+                    Some(id) => id,
+                    None => {
+                        let id = UploadId::from_random(random.bytes());
+                        meta.set_store_id(*id.as_bytes()).await?;
+                        id
+                    }
+                };
                 let (uuid, origin) = (id.to_string(), Origin::Created);
                 StoreFile { uuid, format: FORMAT, origin, transactions }
             }
@@ -310,3 +319,7 @@ impl Identity {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;
