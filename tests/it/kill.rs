@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::{Client, Image, Request, Server, eventually, random_bytes, sha256};
+use crate::support::server::command;
+use crate::support::{Client, Image, Options, Request, Server, eventually, random_bytes, sha256};
 
 const PUSHERS: usize = 8;
 /// Acknowledged pushes before each kill, at least.
@@ -84,5 +85,19 @@ fn acknowledged_pushes_survive_kills_under_load() {
                 assert_eq!(sha256(&client.blob(&repo, digest).expect(200).body), digest);
             }
         }
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_of_the_first_start_leaves_a_store_that_starts() {
+    for attempt in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = command(folder.path(), &Options::default()).arg("serve").spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(attempt * 4));
+        first.kill().unwrap();
+        first.wait().unwrap();
+        let server = Server::in_folder(Options::default(), folder);
+        let repositories = server.client().walk("/v2/_catalog", "repositories").concat();
+        assert_eq!(repositories, Vec::<String>::new());
     }
 }

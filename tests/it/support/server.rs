@@ -283,7 +283,8 @@ pub fn root(folder: &Path) -> PathBuf {
     folder.join("registry")
 }
 
-fn command(folder: &Path, options: &Options) -> Command {
+/// The program with the environment that a server in this folder has.
+pub fn command(folder: &Path, options: &Options) -> Command {
     let mut command = Command::new(program());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("REGISTRY_") {

@@ -2,18 +2,23 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kelson::disk::OsVfs;
+use kelson::meta::redb::{Options, RedbMeta};
+use kelson::meta::{MetaStore, Place};
+use kelson::ops::Blocking;
 
 use super::digest;
 
 /// Panics unless the store below `root` is sound: every blob file has the content that its name
 /// says (B1), nothing else lies in the tree of blobs, and a staging directory is named by a
-/// session's UUID and holds exactly `data` (B2).
-///
-/// This is the one place for further findings, such as those of an offline check of rows
-/// against files.
+/// session's UUID and holds exactly `data` (B2); the database breaks none of its invariants
+/// (M1-M7), and every blob of its catalog has the file or the bytes that its row says.
 #[track_caller]
 pub fn assert_sound(root: &Path) {
-    let findings: Vec<String> = [blob_findings(root), staging_findings(root)].concat();
+    let findings: Vec<String> =
+        [blob_findings(root), staging_findings(root), database_findings(root)].concat();
     assert!(findings.is_empty(), "the store is not sound:\n{}", findings.join("\n"));
 }
 
@@ -49,6 +54,44 @@ fn blob_findings(root: &Path) -> Vec<String> {
         let actual = digest(algorithm, &fs::read(&path).unwrap());
         if actual != format!("{algorithm}:{hex}") {
             findings.push(format!("{} has the digest {actual}", path.display()));
+        }
+    }
+    findings
+}
+
+fn database_findings(root: &Path) -> Vec<String> {
+    let path = root.join("kelson/metadata.redb");
+    if !path.exists() {
+        return Vec::new();
+    }
+    let options = Options { create: false, ..Options::default() };
+    let meta = RedbMeta::open(Arc::new(OsVfs), &path, options, Blocking::Pool).unwrap();
+    let mut findings: Vec<String> =
+        meta.check().unwrap().into_iter().map(|finding| finding.0).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        findings.extend(missing_contents(&meta, root).await);
+        meta.close().await.unwrap();
+    });
+    findings
+}
+
+/// Blobs whose bytes are neither where their row says nor in the database.
+async fn missing_contents(meta: &RedbMeta, root: &Path) -> Vec<String> {
+    let files = blob_files(root);
+    let mut findings = Vec::new();
+    for repo in meta.repositories(None, usize::MAX).await.unwrap().items {
+        for (digest, blob) in meta.blobs(&repo, None, usize::MAX).await.unwrap().items {
+            let inline = meta.small_content(&digest).await.unwrap().is_some();
+            let in_file = files.contains(&digest.to_string());
+            let is_there = match blob.place {
+                Place::Inline => inline,
+                Place::File => in_file,
+                Place::Both => inline && in_file,
+            };
+            if !is_there {
+                findings.push(format!("{repo}: {digest} is not at its place {:?}", blob.place));
+            }
         }
     }
     findings
