@@ -101,7 +101,7 @@ const PRIVATE: &[&str] = &[
     concat!("/wo", "rk/"),
     concat!("/tmp/", "wt"),
     concat!("arti", "factory"),
-    concat!("index.", "crates.io"),
+    concat!("index.crates", ".io"),
     concat!("proxy.", "golang"),
 ];
 

@@ -17,7 +17,7 @@ async fn visit(root: &Path, use_it: bool) -> Result<(), Error> {
     let options = Options { create: claim.is_new(), ..Options::default() };
     let meta = RedbMeta::open(vfs, &paths.database, options, Blocking::Inline)?;
     let confirmed = claim.confirm(&meta, &OsRandom, Blocking::Inline).await;
-    if confirmed.is_ok() && use_it {
+    if let (Ok(identity), true) = (&confirmed, use_it) {
         let upload = UploadRecord {
             id: UploadId::from_random(OsRandom.bytes()),
             repository: RepositoryName::parse("a").unwrap(),
@@ -28,7 +28,7 @@ async fn visit(root: &Path, use_it: bool) -> Result<(), Error> {
         };
         meta.save_upload(upload).await?;
         let transactions = meta.counters().await?.transactions;
-        confirmed.as_ref().unwrap().record_transactions(transactions).await?;
+        identity.record_transactions(transactions).await?;
     }
     meta.close().await?;
     confirmed.map(|_| ())
