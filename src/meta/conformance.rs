@@ -28,7 +28,7 @@ pub trait Subject: MetaStore {
     fn check(&self) -> super::Result<Vec<Finding>>;
     /// What waits for the collector: when, in which repository (0: none), what.
     fn gc_queue(&self) -> super::Result<Vec<(u64, u64, Digest, Garbage)>>;
-    /// Puts a content that is there where the collector may have it.
+    /// Puts a content that is there into a state.
     fn set_state(&self, digest: &Digest, state: BlobState) -> super::Result<()>;
 }
 
@@ -86,8 +86,8 @@ pub async fn run_all<S: Subject>(factory: impl Fn() -> S) -> Outcome {
         blobs::unlinked_blobs_wait_for_the_collector,
         blobs::a_link_without_use_is_queued_once,
         blobs::one_digest_has_one_length,
-        blobs::condemned_contents_are_served_and_revived,
-        blobs::contents_being_unlinked_are_not_there,
+        blobs::contents_that_are_not_live_are_not_there,
+        blobs::manifests_that_are_not_live_are_not_there,
         blobs::lists_of_blobs_have_pages,
         manifests::a_pushed_manifest_is_found_by_tag_and_digest,
         manifests::missing_references_change_nothing,

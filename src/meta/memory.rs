@@ -148,7 +148,7 @@ impl MemoryMeta {
         queue
     }
 
-    /// Puts a content where the collector may have it.
+    /// Puts a content into a state.
     #[cfg(any(test, feature = "conformance"))]
     pub fn set_state(&self, digest: &Digest, state: BlobState) {
         if let Some(content) = self.read().contents.get_mut(digest) {
@@ -205,11 +205,15 @@ impl Facts {
         self.repositories.values().any(|repository| repository.has(digest))
     }
 
-    /// The blob, if that repository may read it; not when its file may be gone already.
+    /// The blob, if that repository may read it.
     fn readable(&self, repo: &RepositoryName, digest: &Digest) -> Option<BlobRecord> {
         let repository = self.repositories.get(repo)?;
         let record = self.blob_record(digest).filter(|_| repository.links.contains_key(digest))?;
-        (record.state != BlobState::Unlinking).then_some(record)
+        (record.state == BlobState::Live).then_some(record)
+    }
+
+    fn is_live(&self, digest: &Digest) -> bool {
+        self.contents.get(digest).is_some_and(|content| content.state == BlobState::Live)
     }
 
     fn link(&mut self, repo: &RepositoryName, digest: Digest, moment: Moment) {
@@ -267,7 +271,7 @@ impl Facts {
             inline: None,
             eligible_uptime_seconds: 0,
         });
-        let was_unlinking = content.state == BlobState::Unlinking;
+        let was_live = content.state == BlobState::Live;
         content.state = BlobState::Live;
         match inline {
             None if !content.has_file => {
@@ -276,21 +280,10 @@ impl Facts {
             }
             None => {}
             Some(bytes) => {
-                content.has_file &= !was_unlinking;
+                content.has_file &= was_live;
                 if as_manifest || !content.has_file {
                     content.inline = Some(bytes);
                 }
-            }
-        }
-    }
-
-    /// What a manifest refers to is taken back from the collector.
-    fn revive(&mut self, push: &PushManifest) {
-        let Some(repository) = self.repositories.get(&push.repository) else { return };
-        for edge in push.edges.iter().filter(|edge| repository.has(&edge.digest)) {
-            let content = self.contents.get_mut(&edge.digest);
-            if let Some(content) = content.filter(|c| c.state == BlobState::Condemned) {
-                content.state = BlobState::Live;
             }
         }
     }
@@ -301,7 +294,7 @@ impl Facts {
             Reference::Digest(digest) => digest,
             Reference::Tag(tag) => &repository.tags.get(tag)?.0,
         };
-        repository.manifests.get(digest)
+        repository.manifests.get(digest).filter(|_| self.is_live(digest))
     }
 
     fn refuse(&self, push: &PushManifest) -> Option<PutManifest> {
@@ -311,7 +304,7 @@ impl Facts {
             if edge.kind == EdgeKind::Child
                 && let Some(manifest) = repository.manifests.get(&edge.digest)
             {
-                return Some(manifest.record.size_bytes);
+                return self.is_live(&edge.digest).then_some(manifest.record.size_bytes);
             }
             self.readable(&push.repository, &edge.digest).map(|record| record.size_bytes)
         };
@@ -436,9 +429,6 @@ impl MetaStore for MemoryMeta {
         if facts.readable(&mount.from, &mount.digest).is_none() {
             return Ok(false);
         }
-        if let Some(content) = facts.contents.get_mut(&mount.digest) {
-            content.state = BlobState::Live;
-        }
         facts.link(&mount.to, mount.digest, mount.moment);
         Ok(true)
     }
@@ -501,7 +491,6 @@ impl MetaStore for MemoryMeta {
         }
         facts.check_size(&push.digest, push.size_bytes)?;
         facts.store(push.digest, push.size_bytes, push.content.clone(), true);
-        facts.revive(&push);
         let repository = facts.repository(&push.repository);
         for tag in &push.tags {
             let target = repository.tags.entry(tag.clone());

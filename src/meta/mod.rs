@@ -85,7 +85,7 @@ pub trait MetaStore: Send + Sync + Debug + 'static {
 
     // --- blobs --------------------------------------------------------------------------
 
-    /// The blob, if this repository may read it (a row in `repo_blobs`).
+    /// The blob, if this repository may read it (a row in `repo_blobs`) and it is live.
     async fn blob(&self, repo: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>>;
 
     /// The blob or manifest content of that name, whoever may read it. For publishing only,
@@ -112,7 +112,7 @@ pub trait MetaStore: Send + Sync + Debug + 'static {
     ) -> Result<Page<RepositoryName>>;
 
     /// A blob arrived in a repository: its row, the link, its bytes if small, the end of its
-    /// session. A condemned blob becomes live. The file, if it is one, is durable already.
+    /// session. One that is not live becomes live. The file, if it is one, is durable already.
     async fn link_blob(&self, link: LinkBlob) -> Result<()>;
 
     /// Lets `to` read what `from` may read; `false` when `from` may not.
@@ -128,7 +128,8 @@ pub trait MetaStore: Send + Sync + Debug + 'static {
 
     // --- manifests and tags -------------------------------------------------------------
 
-    /// The manifest, and its bytes when they are stored inline; one snapshot.
+    /// The manifest, if its content is live, and its bytes when they are stored inline; one
+    /// snapshot.
     async fn manifest(
         &self,
         repo: &RepositoryName,

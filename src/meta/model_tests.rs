@@ -99,7 +99,7 @@ fn put() -> impl Strategy<Value = Change> {
 }
 
 fn state() -> impl Strategy<Value = BlobState> {
-    let states = [BlobState::Live, BlobState::Condemned, BlobState::Unlinking];
+    let states = [BlobState::Live, BlobState::Unlinking, BlobState::Quarantined];
     prop::sample::select(states.to_vec())
 }
 

@@ -59,15 +59,16 @@ pub enum Place {
     Both,
 }
 
-/// Where a content is on its way out (design 4, GC).
+/// Whether a content is there. Only a live one is served, or found by a manifest that refers to
+/// it; the others become live when they are uploaded again, which writes their bytes anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobState {
     /// In use, or may be.
     Live,
-    /// Chosen by GC, still served and revivable.
-    Condemned,
-    /// Its file is being removed; not served, revivable by a new upload.
+    /// No repository has it, and its file is being removed.
     Unlinking,
+    /// Its bytes were found damaged. Links and references to it stay.
+    Quarantined,
 }
 
 /// What a row of the collector's queue is about.

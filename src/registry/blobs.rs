@@ -2,7 +2,7 @@
 
 use super::error::{Error, Result};
 use super::{Content, Registry};
-use crate::meta::{BlobRecord, BlobState, MountBlob, Place, UnlinkBlob};
+use crate::meta::{BlobRecord, MountBlob, Place, UnlinkBlob};
 use crate::oci::{Digest, RepositoryName};
 
 /// Repositories looked at for a mount without a source.
@@ -22,8 +22,7 @@ impl Registry {
     }
 
     async fn served_blob(&self, repo: &RepositoryName, digest: &Digest) -> Result<BlobRecord> {
-        let blob = self.inner.meta.blob(repo, digest).await?;
-        blob.filter(|blob| blob.state != BlobState::Unlinking).ok_or(Error::BlobUnknown)
+        self.inner.meta.blob(repo, digest).await?.ok_or(Error::BlobUnknown)
     }
 
     /// The bytes of a stored content, from the place that its row names.

@@ -1,11 +1,11 @@
 //! Blobs, links, places.
 
-use super::super::{
-    BlobState, Edge, EdgeKind, LinkBlob, MountBlob, Place, PutManifest, UnlinkBlob,
-};
+use super::super::{BlobState, EdgeKind, LinkBlob, MountBlob, Place, PutManifest, UnlinkBlob};
 use super::{
     Garbage, Outcome, Subject, content, digest, edge, link, moment, name, push, record, size_bytes,
+    tag,
 };
+use crate::oci::Reference;
 
 pub async fn a_link_is_the_permission<S: Subject>(store: &S) -> Outcome {
     store.link_blob(link("a", 1, 10)).await?;
@@ -167,49 +167,57 @@ pub async fn lists_of_blobs_have_pages<S: Subject>(store: &S) -> Outcome {
     Ok(())
 }
 
-pub async fn condemned_contents_are_served_and_revived<S: Subject>(store: &S) -> Outcome {
-    store.link_blob(link("a", 1, 10)).await?;
-    let mount = MountBlob { from: name("a"), to: name("b"), digest: digest(1), moment: moment(20) };
-    let state =
-        async || Ok::<_, super::super::Error>(store.stored(&digest(1)).await?.map(|r| r.state));
-    store.set_state(&digest(1), BlobState::Condemned)?;
-    assert!(store.blob(&name("a"), &digest(1)).await?.is_some());
-    assert!(store.mount_blob(mount).await?);
-    assert_eq!(state().await?, Some(BlobState::Live));
-    store.set_state(&digest(1), BlobState::Condemned)?;
-    store.link_blob(link("b", 1, 30)).await?;
-    assert_eq!(state().await?, Some(BlobState::Live));
-    store.set_state(&digest(1), BlobState::Condemned)?;
-    let sparse = Edge { optional: true, ..edge(1, EdgeKind::Layer) };
-    store.put_manifest(push("c", 8, vec![sparse], &[])).await?;
-    assert_eq!(state().await?, Some(BlobState::Condemned), "not that repository's to revive");
-    store.put_manifest(push("a", 9, vec![edge(1, EdgeKind::Layer)], &[])).await?;
-    assert_eq!(state().await?, Some(BlobState::Live));
+pub async fn contents_that_are_not_live_are_not_there<S: Subject>(store: &S) -> Outcome {
+    for (n, state) in [(1, BlobState::Unlinking), (2, BlobState::Quarantined)] {
+        let digest = digest(n);
+        store.link_blob(LinkBlob { content: None, ..link("a", n, 10) }).await?;
+        store.set_state(&digest, state)?;
+        assert_eq!(store.blob(&name("a"), &digest).await?, None);
+        assert!(store.blobs(&name("a"), Some(&digest), 9).await?.items.is_empty());
+        assert!(store.repositories_with_blob(&digest, None, 9).await?.items.is_empty());
+        let mount = MountBlob { from: name("a"), to: name("b"), digest, moment: moment(20) };
+        assert!(!store.mount_blob(mount).await?);
+        let refused = store.put_manifest(push("a", 9, vec![edge(n, EdgeKind::Layer)], &[])).await?;
+        assert_eq!(refused, PutManifest::Missing(vec![digest]));
+        let unlinked = store.unlink_blob(&name("a"), &digest, moment(30)).await?;
+        assert_eq!(unlinked, UnlinkBlob::Unknown);
+        // Uploaded again inline: its file may be gone or wrong, so it is written again.
+        store.link_blob(link("b", n, 30)).await?;
+        let found = store.blob(&name("a"), &digest).await?.ok_or("revived")?;
+        let expected = (Place::Inline, BlobState::Live, 2);
+        assert_eq!((found.place, found.state, found.repositories), expected);
+        assert_eq!(store.unspilled(9, 99).await?, [(digest, content(n))]);
+        // Uploaded again as a file: the caller published it anew.
+        store.mark_spilled(vec![digest]).await?;
+        store.set_state(&digest, state)?;
+        store.link_blob(LinkBlob { content: None, ..link("a", n, 40) }).await?;
+        let found = store.blob(&name("b"), &digest).await?.ok_or("revived")?;
+        assert_eq!((found.place, found.state), (Place::File, BlobState::Live));
+    }
     Ok(())
 }
 
-pub async fn contents_being_unlinked_are_not_there<S: Subject>(store: &S) -> Outcome {
-    store.link_blob(LinkBlob { content: None, ..link("a", 1, 10) }).await?;
-    store.set_state(&digest(1), BlobState::Unlinking)?;
-    assert_eq!(store.blob(&name("a"), &digest(1)).await?, None);
-    assert!(store.blobs(&name("a"), None, 9).await?.items.is_empty());
-    assert!(store.repositories_with_blob(&digest(1), None, 9).await?.items.is_empty());
-    let mount = MountBlob { from: name("a"), to: name("b"), digest: digest(1), moment: moment(20) };
-    assert!(!store.mount_blob(mount).await?);
-    let refused = store.put_manifest(push("a", 9, vec![edge(1, EdgeKind::Layer)], &[])).await?;
-    assert_eq!(refused, PutManifest::Missing(vec![digest(1)]));
-    let unlinked = store.unlink_blob(&name("a"), &digest(1), moment(30)).await?;
-    assert_eq!(unlinked, UnlinkBlob::Unknown);
-    // Uploaded again inline: its file may be gone, so it is written again.
-    store.link_blob(link("b", 1, 30)).await?;
-    let found = store.blob(&name("a"), &digest(1)).await?.ok_or("revived")?;
-    assert_eq!((found.place, found.state, found.repositories), (Place::Inline, BlobState::Live, 2));
-    assert_eq!(store.unspilled(9, 99).await?, [(digest(1), content(1))]);
-    // Uploaded again as a file: the caller published it anew.
+pub async fn manifests_that_are_not_live_are_not_there<S: Subject>(store: &S) -> Outcome {
+    store.put_manifest(push("a", 1, vec![], &["latest"])).await?;
     store.mark_spilled(vec![digest(1)]).await?;
-    store.set_state(&digest(1), BlobState::Unlinking)?;
-    store.link_blob(LinkBlob { content: None, ..link("a", 1, 40) }).await?;
-    let found = store.blob(&name("b"), &digest(1)).await?.ok_or("revived")?;
-    assert_eq!((found.place, found.state), (Place::File, BlobState::Live));
+    store.set_state(&digest(1), BlobState::Quarantined)?;
+    let references = [Reference::Tag(tag("latest")), Reference::Digest(digest(1))];
+    for reference in &references {
+        assert_eq!(store.stat_manifest(&name("a"), reference).await?, None);
+        assert_eq!(store.manifest(&name("a"), reference).await?, None);
+    }
+    let index = push("a", 2, vec![edge(1, EdgeKind::Child)], &[]);
+    let refused = store.put_manifest(index.clone()).await?;
+    assert_eq!(refused, PutManifest::Missing(vec![digest(1)]));
+    store.put_manifest(push("a", 1, vec![], &[])).await?;
+    for reference in &references {
+        assert!(store.manifest(&name("a"), reference).await?.is_some());
+    }
+    assert_eq!(
+        store.unspilled(9, 99).await?,
+        [(digest(1), content(1))],
+        "its file is written anew"
+    );
+    assert_eq!(store.put_manifest(index).await?, PutManifest::Stored);
     Ok(())
 }

@@ -147,7 +147,7 @@ impl RedbMeta {
         self.handle.read(Snapshot::garbage)
     }
 
-    /// Puts a content where the collector may have it. Blocks.
+    /// Puts a content into a state. Blocks.
     #[cfg(any(test, feature = "conformance"))]
     pub fn set_state(&self, digest: &Digest, state: super::BlobState) -> Result<()> {
         let turn = self.handle.turn();

@@ -58,7 +58,7 @@ impl Snapshot {
             return Ok(None);
         }
         let record = self.must_be_stored(digest)?;
-        Ok((record.state != BlobState::Unlinking).then_some(record))
+        Ok((record.state == BlobState::Live).then_some(record))
     }
 
     /// [`super::super::MetaStore::stored`]
@@ -92,7 +92,7 @@ impl Snapshot {
         rows::page(&self.repo_blobs()?, &prefix, after.as_ref(), limit, |key, _| {
             let (_, digest) = Reader::number_digest_key("a key of repo_blobs", key)?;
             let record = self.must_be_stored(&digest)?;
-            Ok((record.state != BlobState::Unlinking).then_some((digest, record)))
+            Ok((record.state == BlobState::Live).then_some((digest, record)))
         })
     }
 
@@ -110,7 +110,7 @@ impl Snapshot {
             Some(Some(id)) => Some(prefix.clone().and_number(id)),
             None => None,
         };
-        if self.stored(digest)?.is_none_or(|record| record.state == BlobState::Unlinking) {
+        if self.stored(digest)?.is_none_or(|record| record.state != BlobState::Live) {
             return Ok(nothing);
         }
         let repositories = self.repositories()?;
@@ -145,10 +145,16 @@ impl Snapshot {
             }
         };
         let row = rows::manifest(&self.manifests()?, id, &digest)?;
-        if row.is_none() && matches!(reference, Reference::Tag(_)) {
-            return Err(Error::Corrupt(format!("a tag of {name} points at no manifest")));
-        }
-        Ok(row.map(|row| row.record(digest)))
+        let Some(row) = row else {
+            return match reference {
+                Reference::Digest(_) => Ok(None),
+                Reference::Tag(_) => {
+                    Err(Error::Corrupt(format!("a tag of {name} points at no manifest")))
+                }
+            };
+        };
+        let is_live = self.must_be_stored(&digest)?.state == BlobState::Live;
+        Ok(is_live.then(|| row.record(digest)))
     }
 
     /// [`super::super::MetaStore::manifest`]

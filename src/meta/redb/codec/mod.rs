@@ -23,11 +23,11 @@ use crate::oci::{Algorithm, Digest, MediaType, RepositoryName, Tag, UploadId};
 pub trait Row: Sized {
     /// What it is called in errors.
     const NAME: &'static str;
-    /// The version byte.
+    /// The version byte that is written. Every older one, from 1, can be read.
     const VERSION: u8 = 1;
     /// Appends the fields.
     fn write(&self, bytes: &mut Vec<u8>);
-    /// Reads the fields.
+    /// Reads the fields, those of [`Reader::version`].
     fn read(reader: &mut Reader<'_>) -> Result<Self>;
 
     /// The value as it is stored.
@@ -41,7 +41,7 @@ pub trait Row: Sized {
     fn decode(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(Self::NAME, bytes);
         match reader.u8()? {
-            version if version == Self::VERSION => {}
+            version if (1..=Self::VERSION).contains(&version) => reader.version = version,
             version => return Err(reader.damaged(&format!("has the version {version}"))),
         }
         let row = Self::read(&mut reader)?;
@@ -53,13 +53,19 @@ pub trait Row: Sized {
 /// Takes stored bytes apart.
 pub struct Reader<'a> {
     what: &'static str,
+    version: u8,
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
     /// Reads `bytes`, which errors call `what`.
     pub fn new(what: &'static str, bytes: &'a [u8]) -> Self {
-        Self { what, rest: bytes }
+        Self { what, version: 0, rest: bytes }
+    }
+
+    /// The version byte of the value that is read; 0 in a key, which has none.
+    pub fn version(&self) -> u8 {
+        self.version
     }
 
     /// The error that what is read `is` so.

@@ -255,6 +255,7 @@ pub struct ContentRow {
 
 impl Row for ContentRow {
     const NAME: &'static str = "a row of blobs";
+    const VERSION: u8 = 2;
 
     fn write(&self, bytes: &mut Vec<u8>) {
         put_u64(bytes, self.record.size_bytes);
@@ -265,8 +266,8 @@ impl Row for ContentRow {
         });
         bytes.push(match self.record.state {
             BlobState::Live => 0,
-            BlobState::Condemned => 1,
             BlobState::Unlinking => 2,
+            BlobState::Quarantined => 3,
         });
         put_u64(bytes, self.record.repositories);
         put_u64(bytes, self.manifests);
@@ -283,8 +284,10 @@ impl Row for ContentRow {
         };
         let state = match reader.u8()? {
             0 => BlobState::Live,
-            1 => BlobState::Condemned,
+            // Reserved for a choice of the collector, which nothing ever made.
+            1 if reader.version() == 1 => BlobState::Live,
             2 => BlobState::Unlinking,
+            3 if reader.version() > 1 => BlobState::Quarantined,
             _ => return Err(reader.damaged("has an unknown state")),
         };
         let record = BlobRecord { size_bytes, place, state, repositories: reader.u64()? };

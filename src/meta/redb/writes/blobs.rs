@@ -1,6 +1,6 @@
 //! Blobs arrive in repositories and leave them.
 
-use super::super::super::{BlobState, LinkBlob, Moment, MountBlob, Result, UnlinkBlob};
+use super::super::super::{LinkBlob, Moment, MountBlob, Result, UnlinkBlob};
 use super::super::codec::ContentRow;
 use super::super::rows;
 use super::super::tables::Tables;
@@ -74,8 +74,7 @@ impl Operation for Mount {
         })
     }
 
-    fn apply(&self, mut row: ContentRow, tables: &mut Tables<'_>) -> Result<bool> {
-        row.record.state = BlobState::Live;
+    fn apply(&self, row: ContentRow, tables: &mut Tables<'_>) -> Result<bool> {
         tables.give(&self.0.to, &self.0.digest, row, self.0.moment)?;
         Ok(true)
     }

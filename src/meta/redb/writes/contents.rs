@@ -48,14 +48,18 @@ impl Tables<'_> {
         }
     }
 
-    /// The content of a blob that the repository may read. A content on its way out is not
-    /// there: its file may be gone already.
+    /// The content of a blob that the repository may read. One that is not live is not there.
     pub(super) fn readable(&self, id: u64, digest: &Digest) -> Result<Option<ContentRow>> {
         if !rows::has(&self.repo_blobs, &link_key(id, digest))? {
             return Ok(None);
         }
+        self.live(digest)
+    }
+
+    /// The content that a link or a manifest says is there, unless it is not live.
+    pub(super) fn live(&self, digest: &Digest) -> Result<Option<ContentRow>> {
         let row: ContentRow = rows::must_get(&self.blobs, &Key::digest(digest))?;
-        Ok((row.record.state != BlobState::Unlinking).then_some(row))
+        Ok((row.record.state == BlobState::Live).then_some(row))
     }
 
     /// Whether a manifest of the repository refers to the digest.
@@ -73,9 +77,9 @@ impl Tables<'_> {
     ) -> Result<ContentRow> {
         let key = Key::digest(digest);
         let found = rows::content(&self.blobs, digest)?;
-        // The file of a content that is being unlinked may be gone, so content given is stored.
+        // The file of a content that is not live may be gone or wrong, so content given is stored.
         let has_file = |row: &ContentRow| {
-            row.record.place != Place::Inline && row.record.state != BlobState::Unlinking
+            row.record.place != Place::Inline && row.record.state == BlobState::Live
         };
         let has_file = found.as_ref().is_some_and(has_file);
         let mut row = found.unwrap_or(ContentRow {
@@ -206,24 +210,15 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// A manifest refers to the digest: a link to it is no garbage, and what the repository has
-    /// of it lives. What it does not have is not its to revive.
+    /// A manifest refers to the digest: a link to it is no garbage.
     pub(super) fn use_child(&mut self, id: u64, digest: &Digest) -> Result<()> {
         let key = link_key(id, digest);
         let found: Option<LinkRow> = rows::get(&self.repo_blobs, &key)?;
         if let Some(row) = found {
             let queued = row.eligible_uptime_seconds;
             rows::remove(&mut self.gc_queue, &garbage_key(queued, id, digest, Garbage::Link))?;
-        } else if !rows::has(&self.manifests, &key)? {
-            return Ok(());
         }
-        let content_key = Key::digest(digest);
-        let mut row: ContentRow = rows::must_get(&self.blobs, &content_key)?;
-        if row.record.state != BlobState::Condemned {
-            return Ok(());
-        }
-        row.record.state = BlobState::Live;
-        rows::put(&mut self.blobs, &content_key, &row)
+        Ok(())
     }
 
     /// The last reference to a digest may have gone: a link that nothing uses is queued.
@@ -242,7 +237,7 @@ impl Tables<'_> {
         rows::put(&mut self.gc_queue, &garbage_key(queued, id, digest, Garbage::Link), &Mark)
     }
 
-    /// Puts a content that is there where the collector may have it.
+    /// Puts a content that is there into a state.
     #[cfg(any(test, feature = "conformance"))]
     pub fn set_state(&mut self, digest: &Digest, state: BlobState) -> Result<()> {
         if let Some(mut row) = rows::content(&self.blobs, digest)? {

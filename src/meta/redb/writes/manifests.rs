@@ -138,9 +138,9 @@ fn stored_size_bytes(id: Option<u64>, edge: &Edge, tables: &Tables<'_>) -> Resul
         return Ok(None);
     };
     if edge.kind == EdgeKind::Child
-        && let Some(row) = rows::manifest(&tables.manifests, id, &edge.digest)?
+        && rows::has(&tables.manifests, &manifest_key(id, &edge.digest))?
     {
-        return Ok(Some(row.size_bytes));
+        return Ok(tables.live(&edge.digest)?.map(|row| row.record.size_bytes));
     }
     Ok(tables.readable(id, &edge.digest)?.map(|row| row.record.size_bytes))
 }
