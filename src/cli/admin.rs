@@ -6,17 +6,21 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, Response};
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Limited};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tower::ServiceExt;
 
+use super::display::Display;
 use crate::app::{self, Store};
 use crate::config::{self, Config};
-use crate::http::admin::{Refusal, router};
+use crate::http::admin::job::{End, Line};
+use crate::http::admin::{Context as AdminContext, Refusal, router};
 use crate::ops::clock::SystemClock;
 use crate::ops::random::OsRandom;
 use crate::registry::Registry;
@@ -27,6 +31,12 @@ const IMAGE_CONFIG: &str = "/etc/docker/registry/config.yml";
 
 /// The largest answer: a page of manifests with many tags.
 const ANSWER_SIZE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// The longest line of an answer that arrives while the work runs.
+const LINE_SIZE_BYTES_MAX: usize = 1024 * 1024;
+
+const NOT_UNDERSTOOD: &str =
+    "the server's answer is not understood; is it of the same release as this command?";
 
 /// Somebody who knows what is in the store.
 #[derive(Debug)]
@@ -70,7 +80,7 @@ impl Admin {
         let (clock, random) = (Arc::new(SystemClock::start()), Arc::new(OsRandom));
         let registry =
             Registry::open(store.meta, store.blobs, clock, random, options.registry).await?;
-        Ok(Self::Store(router(registry)))
+        Ok(Self::Store(router(AdminContext { registry, served: false })))
     }
 
     /// The answer to `path` with `query`.
@@ -84,23 +94,92 @@ impl Admin {
         });
         let uri = format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"));
         let request = Request::get(uri).header("host", "admin").body(Body::empty())?;
-        let (parts, body) = match self {
-            Self::Store(router) => router.clone().oneshot(request).await?.into_parts(),
-            Self::Server(socket) => ask(socket, request).await?.into_parts(),
-        };
-        let bytes = Limited::new(body, ANSWER_SIZE_BYTES_MAX).collect().await;
-        let bytes = bytes.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
-        if parts.status.is_success() {
-            return serde_json::from_slice(&bytes).context("the server's answer is not understood");
+        let response = self.send(request).await?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await);
         }
-        match serde_json::from_slice::<Refusal>(&bytes) {
-            Ok(refusal) => bail!("{}", refusal.error),
-            Err(_) => bail!("the server answered {}", parts.status),
+        serde_json::from_slice(&collect(response).await?).context(NOT_UNDERSTOOD)
+    }
+
+    /// Runs the long work behind `path` with these `arguments`: its news goes to `display`, its
+    /// report is returned.
+    pub async fn run<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        arguments: &impl Serialize,
+        display: &mut Display<'_>,
+    ) -> anyhow::Result<T> {
+        let request = Request::post(path)
+            .header("host", "admin")
+            .header("content-type", "application/json")
+            .body(Body::from(serde_json::to_vec(arguments)?))?;
+        let response = self.send(request).await?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await);
+        }
+        let mut lines = Lines { body: response.into_body(), rest: BytesMut::new() };
+        while let Some(line) = lines.next().await? {
+            match serde_json::from_slice(&line).context(NOT_UNDERSTOOD)? {
+                Line::Event(event) => display.show(event)?,
+                Line::End(End::Done { report }) => {
+                    display.finish();
+                    return serde_json::from_value(report).context(NOT_UNDERSTOOD);
+                }
+                Line::End(End::Failed { error }) => {
+                    display.finish();
+                    bail!("{error}");
+                }
+            }
+        }
+        bail!("the server went away before the work was done; what it finished stays done")
+    }
+
+    async fn send(&self, request: Request<Body>) -> anyhow::Result<Response<Body>> {
+        match self {
+            Self::Store(router) => Ok(router.clone().oneshot(request).await?),
+            Self::Server(socket) => ask(socket, request).await,
         }
     }
 }
 
-async fn ask(socket: &Path, request: Request<Body>) -> anyhow::Result<axum::http::Response<Body>> {
+async fn collect(response: Response<Body>) -> anyhow::Result<Bytes> {
+    let bytes = Limited::new(response.into_body(), ANSWER_SIZE_BYTES_MAX).collect().await;
+    Ok(bytes.map_err(|error| anyhow::anyhow!(error))?.to_bytes())
+}
+
+async fn refusal(response: Response<Body>) -> anyhow::Error {
+    let status = response.status();
+    let bytes = collect(response).await.unwrap_or_default();
+    match serde_json::from_slice::<Refusal>(&bytes) {
+        Ok(refusal) => anyhow::anyhow!("{}", refusal.error),
+        Err(_) => anyhow::anyhow!("the server answered {status}"),
+    }
+}
+
+/// The lines of an answer that arrives while the work runs.
+struct Lines {
+    body: Body,
+    rest: BytesMut,
+}
+
+impl Lines {
+    async fn next(&mut self) -> anyhow::Result<Option<BytesMut>> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                return Ok(Some(self.rest.split_to(end + 1)));
+            }
+            if self.rest.len() > LINE_SIZE_BYTES_MAX {
+                bail!(NOT_UNDERSTOOD);
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            if let Some(data) = frame?.data_ref() {
+                self.rest.extend_from_slice(data);
+            }
+        }
+    }
+}
+
+async fn ask(socket: &Path, request: Request<Body>) -> anyhow::Result<Response<Body>> {
     let stream = UnixStream::connect(socket)
         .await
         .with_context(|| format!("cannot connect to {}", socket.display()))?;
@@ -108,4 +187,96 @@ async fn ask(socket: &Path, request: Request<Body>) -> anyhow::Result<axum::http
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     Ok(sender.send_request(request).await?.map(Body::new))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use axum::routing::post;
+    use serde_json::json;
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::http::admin::job;
+    use crate::ops::Progress;
+    use crate::ops::progress::Unit;
+    use crate::registry;
+
+    async fn count(progress: Progress, last: u64) -> registry::error::Result<u64> {
+        progress.phase("counting", Some(last), Unit::Items).await;
+        for number in 0..last {
+            progress.advance(number);
+            progress.item(json!({ "kind": "number", "number": number })).await;
+        }
+        if last == 13 { Err(registry::Error::Poisoned) } else { Ok(last) }
+    }
+
+    /// Tells when it is dropped.
+    struct Dropped(Arc<AtomicBool>);
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+
+    fn serve(ended: Arc<AtomicBool>) -> (tempfile::TempDir, Admin) {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("admin.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let counting = |axum::Json(last): axum::Json<u64>| async move {
+            job::run(move |progress| count(progress, last))
+        };
+        let endless = move || async move {
+            let held = Dropped(Arc::clone(&ended));
+            job::run(move |progress| async move {
+                progress.item(json!({ "kind": "begun" })).await;
+                std::future::pending::<()>().await;
+                drop(held);
+                Ok(0)
+            })
+        };
+        let router = Router::new().route("/count", post(counting)).route("/endless", post(endless));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (folder, Admin::Server(socket))
+    }
+
+    fn number(item: &serde_json::Value) -> Option<String> {
+        Some(format!("{}", item["number"]))
+    }
+
+    #[tokio::test]
+    async fn long_work_shows_every_item_and_returns_its_report() {
+        let (_folder, admin) = serve(Arc::default());
+        let mut out = Vec::new();
+        let mut display = Display::new(&mut out, false, true, number);
+        let report: u64 = admin.run("/count", &1000, &mut display).await.unwrap();
+        assert_eq!(report, 1000);
+        let expected: String = (0..1000).map(|number| format!("{number}\n")).collect();
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn failed_work_says_why() {
+        let (_folder, admin) = serve(Arc::default());
+        let mut out = Vec::new();
+        let mut display = Display::new(&mut out, false, true, number);
+        let error = admin.run::<u64>("/count", &13, &mut display).await.unwrap_err();
+        assert_eq!(error.to_string(), registry::Error::Poisoned.to_string());
+    }
+
+    #[tokio::test]
+    async fn work_ends_when_its_caller_goes_away() {
+        let ended = Arc::new(AtomicBool::new(false));
+        let (_folder, admin) = serve(Arc::clone(&ended));
+        let request = Request::post("/endless").header("host", "admin").body(Body::empty());
+        let mut response = admin.send(request.unwrap()).await.unwrap();
+        assert!(response.body_mut().frame().await.unwrap().is_ok());
+        drop(response);
+        while !ended.load(Ordering::Acquire) {
+            tokio::task::yield_now().await;
+        }
+    }
 }

@@ -1,7 +1,10 @@
 //! Commands. Only here and in `main` errors are plain texts with their causes.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "the first long command follows"))]
 mod admin;
 mod config_check;
+#[cfg_attr(not(test), expect(dead_code, reason = "the first long command follows"))]
+mod display;
 mod health;
 mod ls;
 mod serve;

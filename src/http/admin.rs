@@ -3,12 +3,15 @@
 //! HTTP over a Unix socket that only its owner may open. The same router answers a command that
 //! opened the store itself, because no server runs.
 
+pub mod job;
+mod lists;
+
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -17,15 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::oci::{Digest, RepositoryName};
 use crate::registry::{self, Registry};
-
-/// Which page of which list.
-#[derive(Debug, Default, Deserialize)]
-struct Page {
-    repository: Option<String>,
-    after: Option<String>,
-}
 
 /// What a command is told when its question cannot be answered.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,14 +29,23 @@ pub struct Refusal {
     pub error: String,
 }
 
-/// The paths of the admin socket, on a registry.
-pub fn router(registry: Registry) -> Router {
+/// What commands are answered from.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The store.
+    pub registry: Registry,
+    /// Whether a server serves it; otherwise the command has it for itself.
+    pub served: bool,
+}
+
+/// The paths of the admin socket.
+pub fn router(context: Context) -> Router {
     Router::new()
         .route("/ready", get(ready))
-        .route("/repositories", get(repositories))
-        .route("/manifests", get(manifests))
-        .route("/blobs", get(blobs))
-        .with_state(registry)
+        .route("/repositories", get(lists::repositories))
+        .route("/manifests", get(lists::manifests))
+        .route("/blobs", get(lists::blobs))
+        .with_state(context)
 }
 
 /// Makes the socket at `path`. The caller holds the store's lock, so a file that is there already
@@ -62,40 +66,16 @@ pub async fn serve(
     registry: Registry,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    axum::serve(listener, router(registry)).with_graceful_shutdown(stop.cancelled_owned()).await
+    let context = Context { registry, served: true };
+    axum::serve(listener, router(context)).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-async fn ready(State(registry): State<Registry>) -> Response {
-    if registry.is_ready() {
+async fn ready(State(context): State<Context>) -> Response {
+    if context.registry.is_ready() {
         return Json("ready").into_response();
     }
     let error = "the store is read-only after a failed write; restart the server".to_owned();
     (StatusCode::SERVICE_UNAVAILABLE, Json(Refusal { error })).into_response()
-}
-
-async fn repositories(State(registry): State<Registry>, Query(page): Query<Page>) -> Response {
-    answer(registry.list_repositories(page.after.as_deref()).await)
-}
-
-async fn manifests(State(registry): State<Registry>, Query(page): Query<Page>) -> Response {
-    match parse(&page) {
-        Ok((repo, after)) => answer(registry.list_manifests(&repo, after.as_ref()).await),
-        Err(refusal) => refuse(StatusCode::BAD_REQUEST, refusal),
-    }
-}
-
-async fn blobs(State(registry): State<Registry>, Query(page): Query<Page>) -> Response {
-    match parse(&page) {
-        Ok((repo, after)) => answer(registry.list_blobs(&repo, after.as_ref()).await),
-        Err(refusal) => refuse(StatusCode::BAD_REQUEST, refusal),
-    }
-}
-
-fn parse(page: &Page) -> Result<(RepositoryName, Option<Digest>), String> {
-    let name = page.repository.as_deref().unwrap_or_default();
-    let repo = RepositoryName::parse(name).map_err(|error| error.to_string())?;
-    let after = page.after.as_deref().map(Digest::parse).transpose();
-    Ok((repo, after.map_err(|error| error.to_string())?))
 }
 
 fn answer<T: Serialize>(result: registry::error::Result<T>) -> Response {

@@ -1,11 +1,13 @@
-//! Instruments: time, randomness, blocking work, shutdown, logs. Imports nothing of ours.
+//! Instruments: time, randomness, blocking work, progress, shutdown, logs. Imports nothing of ours.
 
 pub mod blocking;
 pub mod clock;
 pub mod limits;
+pub mod progress;
 pub mod random;
 pub mod telemetry;
 
 pub use blocking::Blocking;
 pub use clock::{Clock, Timestamp};
+pub use progress::Progress;
 pub use random::Random;
