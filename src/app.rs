@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::blob::{BlobStore, FsBlobs};
@@ -90,8 +89,15 @@ impl Store {
             let (vfs, path) = (Arc::clone(&vfs), paths.database.clone());
             blocking.run(move || RedbMeta::open(vfs, &path, database, blocking)).await
         };
-        let meta = Arc::new(meta.with_context(|| format!("{}", paths.database.display()))?);
-        let identity = claim.confirm(meta.as_ref(), random.as_ref(), blocking).await?;
+        let meta = Arc::new(meta.map_err(|error| identity::Error::database(&paths, error))?);
+        let identity = match claim.confirm(meta.as_ref(), random.as_ref(), blocking).await {
+            Ok(identity) => identity,
+            Err(refused) => {
+                // So that whoever puts the right file there finds it unlocked.
+                let _ = meta.close().await;
+                return Err(refused.into());
+            }
+        };
         let blobs = {
             let (vfs, root) = (Arc::clone(&vfs), root.to_owned());
             blocking.run(move || FsBlobs::open(vfs, &root, blocking, random)).await?

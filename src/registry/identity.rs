@@ -21,6 +21,10 @@ const FORMAT: u32 = 1;
 /// Transactions of a database that was made, and perhaps given its store's name, and never used.
 const NEW_TRANSACTIONS_MAX: u64 = 2;
 
+/// What to do about a database that is not the right one.
+const WAY_OUT: &str = "put the right file back, or restore it: `kelson restore --metadata` from \
+     the newest export of this store, `kelson restore SRC` from a backup";
+
 /// Why a store is not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,14 +43,14 @@ pub enum Error {
     Distribution(PathBuf),
     /// `store.json` is there and the database is not.
     #[error(
-        "{} is missing, but kelson/store.json says that this store was in use. \
-         Put the database back from a backup; nothing was changed", .0.display()
+        "{} is missing, but kelson/store.json says that this store was in use; {WAY_OUT}. \
+         Nothing was changed", .0.display()
     )]
     DatabaseMissing(PathBuf),
     /// The database is older than `store.json` knows.
     #[error(
         "the database has seen {found} transactions, kelson/store.json knows of {expected}: it is \
-         an older copy, or empty. Put the newest one back; nothing was changed"
+         an older copy, or empty; {WAY_OUT}. Nothing was changed"
     )]
     DatabaseBehind {
         /// Of the database.
@@ -56,8 +60,8 @@ pub enum Error {
     },
     /// The database is of another store.
     #[error(
-        "the database belongs to store {found}, kelson/store.json to store {expected}; \
-         nothing was changed"
+        "the database belongs to store {found}, kelson/store.json to store {expected}; {WAY_OUT}. \
+         Nothing was changed"
     )]
     DatabaseForeign {
         /// Of the database.
@@ -67,12 +71,23 @@ pub enum Error {
     },
     /// The database has content, and `store.json` is gone.
     #[error(
-        "kelson/store.json is missing, but the database is not new. Put the file back from a \
-         backup; nothing was changed"
+        "kelson/store.json is missing, but the database is not new. Put the file back, or restore \
+         a backup: `kelson restore SRC`. Nothing was changed"
     )]
     IdentityMissing,
+    /// The database is damaged, or none of ours.
+    #[error("{}: {reason}; {WAY_OUT}", path.display())]
+    DatabaseUnusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: meta::Error,
+    },
     /// `store.json` cannot be understood.
-    #[error("{} is damaged: {reason}", path.display())]
+    #[error(
+        "{} is damaged: {reason}; put the file back, or restore a backup: `kelson restore SRC`",
+        path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -97,6 +112,18 @@ pub enum Error {
     /// The database cannot be read.
     #[error(transparent)]
     Meta(#[from] meta::Error),
+}
+
+impl Error {
+    /// A failure of the database, with what to do about it.
+    pub fn database(paths: &Paths, error: meta::Error) -> Self {
+        match error {
+            reason @ (meta::Error::Corrupt(_) | meta::Error::Foreign(_)) => {
+                Self::DatabaseUnusable { path: paths.database.clone(), reason }
+            }
+            other => Self::Meta(other),
+        }
+    }
 }
 
 /// How the store came to be. Orphan files are removed only where every file has a row.
@@ -256,8 +283,9 @@ impl Claim {
         random: &dyn Random,
         blocking: Blocking,
     ) -> Result<Identity, Error> {
-        let found = meta.store_id().await?.map(UploadId::from_bytes);
-        let transactions = meta.counters().await?.transactions;
+        let unusable = |error| Error::database(&self.paths, error);
+        let found = meta.store_id().await.map_err(unusable)?.map(UploadId::from_bytes);
+        let transactions = meta.counters().await.map_err(unusable)?.transactions;
         let stored = match self.stored {
             Some(stored) => {
                 let name = found.map_or_else(|| "without a name".to_owned(), |id| id.to_string());

@@ -19,6 +19,8 @@ mod conditional;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod database_damage;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod manifests;

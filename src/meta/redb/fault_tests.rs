@@ -14,7 +14,7 @@ use crate::ops::Blocking;
 const PATH: &str = "/store/metadata.redb";
 /// Small, so that reads reach the disk.
 const OPTIONS: Options =
-    Options { cache_size_bytes: 0, create: true, now: crate::meta::Timestamp(0) };
+    Options { cache_size_bytes: 0, create: true, verify: false, now: crate::meta::Timestamp(0) };
 
 fn open(vfs: &MemoryVfs) -> Result<RedbMeta> {
     RedbMeta::open(Arc::new(vfs.clone()), Path::new(PATH), OPTIONS, Blocking::Inline)

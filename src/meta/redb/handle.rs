@@ -22,7 +22,8 @@ use super::{Options, migrate};
 use crate::disk::{self, Open, Vfs, VfsFile, durable};
 
 /// Above this size a crash may not cost a walk over the whole file: each commit then saves what
-/// is needed to open it at once.
+/// is needed to open it at once. Up to this size every open walks over it, and verifies each page:
+/// a file that was damaged while nobody had it open is refused, not served.
 const QUICK_REPAIR_SIZE_BYTES: u64 = 256 << 20;
 /// Permission bits of the database.
 const MODE: u32 = 0o600;
@@ -163,21 +164,22 @@ impl Handle {
     }
 
     fn open_file(&self, file: Arc<dyn VfsFile>) -> Result<Database> {
-        self.open_backend(Backend::writable(file, Arc::clone(&self.file))?)
+        let verify = self.options.verify || file.size_bytes()? <= QUICK_REPAIR_SIZE_BYTES;
+        self.open_backend(Backend::writable(file, Arc::clone(&self.file))?, verify)
     }
 
     fn open_frozen(&self) -> Result<Database> {
         let file = self.vfs.open(&self.path, Open::Read)?;
         refuse_empty(&*file)?;
         file.drop_cache()?;
-        self.open_backend(Backend::frozen(file, Arc::clone(&self.file))?)
+        self.open_backend(Backend::frozen(file, Arc::clone(&self.file))?, false)
     }
 
-    fn open_backend(&self, backend: Backend) -> Result<Database> {
+    fn open_backend(&self, backend: Backend, verify: bool) -> Result<Database> {
         let cache_size_bytes = self.options.cache_size_bytes;
         guarded(|| {
             let mut builder = Builder::new();
-            builder.set_cache_size(cache_size_bytes);
+            builder.set_cache_size(cache_size_bytes).set_check_integrity_on_open(verify);
             Ok(builder.create_with_backend(backend)?)
         })
     }

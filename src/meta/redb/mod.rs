@@ -53,13 +53,16 @@ pub struct Options {
     pub cache_size_bytes: usize,
     /// Whether a missing database is created. A store that had one must not get an empty one.
     pub create: bool,
+    /// Whether every page is verified when it is opened, however large the file is. One of up to
+    /// 256 MiB always is.
+    pub verify: bool,
     /// Wall time, for the history of migrations.
     pub now: Timestamp,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_size_bytes: 16 << 20, create: true, now: Timestamp::default() }
+        Self { cache_size_bytes: 16 << 20, create: true, verify: false, now: Timestamp::default() }
     }
 }
 
