@@ -522,6 +522,43 @@ fn check_reached(files: &BTreeMap<String, String>) -> Vec<String> {
     unreached.map(|path| format!("{path}: no `mod` line reaches this file")).collect()
 }
 
+/// The file that numbers the syncs.
+const STEPS: &str = "src/disk/durable/step.rs";
+
+/// Every sync has a number of its own: the steps count from 1 without a gap, and each is named by
+/// one call outside of tests. The compiler sees to it that each call names one.
+fn check_steps(files: &BTreeMap<String, String>, reached: &BTreeMap<String, bool>) -> Vec<String> {
+    let steps = Source::new(STEPS, files.get(STEPS).map_or("", String::as_str), false);
+    let text: String = steps.code.iter().collect();
+    let variants =
+        text.lines().filter_map(|line| line.trim().trim_end_matches(',').split_once(" = "));
+    let named: Vec<(&str, usize)> =
+        variants.filter_map(|(name, number)| Some((name, number.parse().ok()?))).collect();
+    let mut found = Vec::new();
+    for (place, (name, number)) in named.iter().enumerate() {
+        if *number != place + 1 {
+            found.push(format!("{STEPS}: {name} is {number}, its place is {}", place + 1));
+        }
+        let calls = files.iter().filter(|(path, _)| path.starts_with("src/") && *path != STEPS);
+        let calls =
+            calls.filter(|(path, _)| reached.get(*path) == Some(&false)).map(|(path, text)| {
+                let source = Source::new(path, text, false);
+                let needle = format!("Step::{name}");
+                let whole = |at: &usize| word_at(&source.code, at + needle.len()).is_empty();
+                let places = find(&source.code, &needle).into_iter().filter(whole);
+                places.filter(|at| !source.test[*at]).count()
+            });
+        let calls: usize = calls.sum();
+        if calls != 1 {
+            found.push(format!("{STEPS}: {name} is named by {calls} calls instead of one"));
+        }
+    }
+    if named.is_empty() {
+        found.push(format!("{STEPS}: there are no steps"));
+    }
+    found
+}
+
 /// Every text file of the repository by its path; what git ignores at the top is left out.
 fn read_repository(root: &Path) -> BTreeMap<String, String> {
     let ignored = fs::read_to_string(root.join(".gitignore")).unwrap_or_default();
@@ -552,6 +589,7 @@ fn the_repository_is_tidy() {
     assert!(files.contains_key("src/lib.rs"), "the repository was not found");
     let reached = reached(&files);
     let mut found = check_reached(&files);
+    found.extend(check_steps(&files, &reached));
     for (path, text) in &files {
         found.extend(check_private_words(path, text));
         if path.ends_with(".rs") {
@@ -655,6 +693,23 @@ fn private_words_are_found() {
         assert_eq!(check_private_words("README.md", &format!("see {word}x")).len(), 1, "{word}");
     }
     assert_eq!(check_private_words("README.md", "see docs/"), [""; 0]);
+}
+
+#[test]
+fn every_sync_has_one_number_and_every_number_one_sync() {
+    let steps = "pub enum Step {\n    A = 1,\n    B = 2,\n}";
+    let check = |steps: &str, calls: &str| {
+        let texts = [(STEPS, steps), ("src/blob/fs.rs", calls)];
+        let files = texts.map(|(path, text)| (path.to_owned(), text.to_owned())).into();
+        let reached = texts.map(|(path, _)| (path.to_owned(), false)).into();
+        check_steps(&files, &reached).len()
+    };
+    assert_eq!(check(steps, "f(Step::A); g(durable::Step::B); // Step::A"), 0);
+    assert_eq!(check(steps, "f(Step::A); f(Step::A); f(Step::B)"), 1);
+    assert_eq!(check(steps, "f(Step::A); f(Step::Bb)"), 1);
+    assert_eq!(check(steps, "f(Step::A);\n#[cfg(test)]\nfn f() { Step::B }"), 1);
+    assert_eq!(check(&steps.replace('2', "3"), "f(Step::A); f(Step::B)"), 1);
+    assert_eq!(check("", ""), 1);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::hash::hash_file;
 use super::staging::{FileStaging, Upload, Uploads};
 use super::tree::{Existing, Naming, Tree};
 use super::{BlobFile, BlobRead, BlobStore, Error, Hasher, Published, Result, Spilled, Staging};
-use crate::disk::durable::{DirectorySyncs, sync_file};
+use crate::disk::durable::{DirectorySyncs, Step, sync_file};
 use crate::disk::{self, Vfs, VfsFile};
 use crate::oci::{Algorithm, Digest, UploadId};
 use crate::ops::{Blocking, Random};
@@ -95,7 +95,7 @@ impl FsBlobs {
         let hashed = hash_file(self.blocking, Arc::clone(&file), algorithm, size_bytes).await;
         let checked = match hashed.map(Hasher::finish) {
             Ok(actual) if actual != digest => return false,
-            Ok(_) => self.blocking.run(move || Ok(sync_file(&*file)?)).await,
+            Ok(_) => self.blocking.run(move || Ok(sync_file(&*file, Step::KeptData)?)).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &checked {
@@ -184,11 +184,11 @@ impl FsBlobs {
             contents.iter().map(|(id, bytes)| tree.stage_bytes(*id, bytes)).collect()
         };
         let files: Vec<Arc<dyn VfsFile>> = self.run(stage).await?;
-        let sync = move || files.iter().try_for_each(|file| sync_file(&**file));
+        let sync = move || files.iter().try_for_each(|file| sync_file(&**file, Step::SpilledData));
         self.blocking.run(sync).await?;
         let layout = &self.tree.layout;
         let directories: Vec<_> = batch.iter().map(|(id, ..)| layout.upload(*id)).collect();
-        Ok(self.syncs.sync(&directories).await?)
+        Ok(self.syncs.sync(&directories, Step::SpilledNames).await?)
     }
 
     /// Removes what an unsuccessful spill left; failing that, the sweep of stale uploads does it.
@@ -260,7 +260,7 @@ impl BlobStore for FsBlobs {
     }
 
     async fn sync_directories(&self, published: Published) -> Result<()> {
-        self.syncs.sync(&published.directories).await?;
+        self.syncs.sync(&published.directories, Step::PublishedNames).await?;
         self.tree.remember(published.parents);
         Ok(())
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::hash::hash_file;
 use super::{Error, Hasher, Layout, Result, Staging};
-use crate::disk::durable::{DirectorySyncs, SyncError, sync_file};
+use crate::disk::durable::{DirectorySyncs, Step, SyncError, sync_file};
 use crate::disk::{self, VfsFile};
 use crate::oci::{Algorithm, Digest, UploadId};
 use crate::ops::Blocking;
@@ -169,7 +169,7 @@ impl Upload {
         if content.synced == Some(offset) {
             return Ok(());
         }
-        if let Err(error) = sync_file(&*content.file) {
+        if let Err(error) = sync_file(&*content.file, Step::UploadData) {
             content.lost = true;
             tracing::error!(%error, upload.id = %self.id, "an upload is lost: a sync failed");
             return Err(error.into());
@@ -323,7 +323,7 @@ impl Staging for FileStaging {
         self.check_writable()?;
         self.run(Upload::sync_data).await?;
         if let Some(directories) = &self.directories {
-            self.syncs.sync(directories).await?;
+            self.syncs.sync(directories, Step::UploadNames).await?;
             self.directories = None;
         }
         Ok(())

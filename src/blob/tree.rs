@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::layout::{BLOB_DIRECTORY_MODE, BLOB_FILE_MODE, PRIVATE_DIRECTORY_MODE};
 use super::{Layout, Published, Result};
-use crate::disk::durable::create_dir_durable;
+use crate::disk::durable::{Step, create_dir_durable};
 use crate::disk::{self, Open, Vfs, VfsFile};
 use crate::oci::{Algorithm, Digest, UploadId};
 
@@ -47,11 +47,16 @@ impl Tree {
         let layout = Layout::new(root);
         make_root(&*vfs, root)?;
         for directory in ["docker", "docker/registry", "docker/registry/v2"] {
-            create_dir_durable(&*vfs, &root.join(directory), BLOB_DIRECTORY_MODE)?;
+            create_dir_durable(
+                &*vfs,
+                &root.join(directory),
+                BLOB_DIRECTORY_MODE,
+                Step::TreeParents,
+            )?;
         }
-        create_dir_durable(&*vfs, &layout.blobs(), BLOB_DIRECTORY_MODE)?;
+        create_dir_durable(&*vfs, &layout.blobs(), BLOB_DIRECTORY_MODE, Step::TreeBlobs)?;
         for directory in [layout.private(), layout.staging(), layout.quarantine()] {
-            create_dir_durable(&*vfs, &directory, PRIVATE_DIRECTORY_MODE)?;
+            create_dir_durable(&*vfs, &directory, PRIVATE_DIRECTORY_MODE, Step::TreePrivate)?;
         }
         let tree = Self { vfs, layout, durable: Mutex::default() };
         tree.check_one_file_system()?;
@@ -224,7 +229,7 @@ impl Tree {
 /// not open: then its name is the business of whoever made it.
 fn make_root(vfs: &dyn Vfs, root: &Path) -> Result<()> {
     let existed = vfs.metadata(root)?.is_some();
-    match create_dir_durable(vfs, root, BLOB_DIRECTORY_MODE) {
+    match create_dir_durable(vfs, root, BLOB_DIRECTORY_MODE, Step::TreeRoot) {
         Err(error) if existed && error.source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         made => Ok(made?),
     }

@@ -3,6 +3,12 @@
 //!
 //! A name that is there already may still be lost at a power cut: whoever made it may have been
 //! killed before its sync. So the helpers sync the directory of a name that they only found, too.
+//!
+//! Every call says by its [`Step`] what it protects.
+
+#[cfg(any(test, feature = "sim"))]
+pub mod mutant;
+mod step;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,6 +21,20 @@ use tokio::sync::{OwnedMutexGuard, Semaphore, oneshot};
 
 use super::{Error, Open, Result, SYNC, Vfs, VfsFile};
 use crate::ops::Blocking;
+
+pub use step::Step;
+
+/// Whether the simulator has taken the sync of this step away.
+#[cfg(any(test, feature = "sim"))]
+fn is_left_out(step: Step) -> bool {
+    mutant::is_left_out(step)
+}
+
+/// Nothing is ever left out of a registry that people run.
+#[cfg(not(any(test, feature = "sim")))]
+fn is_left_out(_: Step) -> bool {
+    false
+}
 
 /// `fdatasync`, for the operating system's [`VfsFile`].
 pub(super) fn sync_os_data(file: &File) -> io::Result<()> {
@@ -29,19 +49,26 @@ pub(super) fn sync_os_directory(path: &Path) -> Result<()> {
 
 /// Makes a file's data and length durable (not its name, V1). After an error the file's content
 /// is unknown and must not be synced again (V3).
-pub fn sync_file(file: &dyn VfsFile) -> Result<()> {
-    file.sync_data()
+pub fn sync_file(file: &dyn VfsFile, step: Step) -> Result<()> {
+    if is_left_out(step) { Ok(()) } else { file.sync_data() }
 }
 
 /// Makes the names in these directories durable, each directory once; stops at the first error.
-pub fn sync_dirs<'a>(vfs: &dyn Vfs, paths: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+pub fn sync_dirs<'a>(
+    vfs: &dyn Vfs,
+    paths: impl IntoIterator<Item = &'a Path>,
+    step: Step,
+) -> Result<()> {
+    if is_left_out(step) {
+        return Ok(());
+    }
     let distinct: BTreeSet<&Path> = paths.into_iter().collect();
     distinct.into_iter().try_for_each(|path| vfs.sync_dir(path))
 }
 
 /// Makes a directory and its missing ancestors, all with `mode` under the umask. When it returns,
 /// their names are durable, and so is that of `path` if it was there already.
-pub fn create_dir_durable(vfs: &dyn Vfs, path: &Path, mode: u32) -> Result<()> {
+pub fn create_dir_durable(vfs: &dyn Vfs, path: &Path, mode: u32, step: Step) -> Result<()> {
     let missing = missing_ancestors(vfs, path)?;
     for directory in missing.iter().rev() {
         match vfs.create_dir(directory, mode) {
@@ -54,7 +81,7 @@ pub fn create_dir_durable(vfs: &dyn Vfs, path: &Path, mode: u32) -> Result<()> {
         return Err(Error::new("create directory", path, io::ErrorKind::NotADirectory.into()));
     }
     let named = missing.iter().copied().chain([path]);
-    sync_dirs(vfs, named.filter_map(parent))
+    sync_dirs(vfs, named.filter_map(parent), step)
 }
 
 /// `path` and its ancestors up to the first that exists, deepest first.
@@ -76,21 +103,28 @@ fn parent(path: &Path) -> Option<&Path> {
 }
 
 /// Replaces a small file: after a power cut it has either its old or its new content, and the new
-/// one once this returned. `mode` is under the umask. The caller keeps other writers away.
-pub fn write_atomic(vfs: &dyn Vfs, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let (Some(directory), Some(name)) = (parent(path), path.file_name()) else {
+/// one once this returned. `mode` is under the umask. The caller keeps other writers away. The
+/// steps are those of the data and of the name.
+pub fn write_atomic(
+    vfs: &dyn Vfs,
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    [data, name]: [Step; 2],
+) -> Result<()> {
+    let (Some(directory), Some(file_name)) = (parent(path), path.file_name()) else {
         return Err(Error::new("write", path, io::ErrorKind::InvalidFilename.into()));
     };
-    let mut temporary = name.to_owned();
+    let mut temporary = file_name.to_owned();
     temporary.push(".tmp");
     let temporary = directory.join(temporary);
     remove_if_there(vfs, &temporary)?;
-    if let Err(error) = write_beside(vfs, &temporary, path, bytes, mode) {
+    if let Err(error) = write_beside(vfs, &temporary, path, bytes, mode, data) {
         // What failed is reported; a temporary file left over is removed by the next call.
         let _ = vfs.remove_file(&temporary);
         return Err(error);
     }
-    vfs.sync_dir(directory)
+    sync_dirs(vfs, [directory], name)
 }
 
 fn write_beside(
@@ -99,10 +133,11 @@ fn write_beside(
     path: &Path,
     bytes: &[u8],
     mode: u32,
+    step: Step,
 ) -> Result<()> {
     let file = vfs.open(temporary, Open::Create { mode })?;
     file.write_all_at(bytes, 0)?;
-    sync_file(&*file)?;
+    sync_file(&*file, step)?;
     vfs.rename(temporary, path)
 }
 
@@ -180,9 +215,16 @@ impl DirectorySyncs {
     }
 
     /// Makes the names in `directories` durable. A caller that stops waiting takes nothing back.
-    pub async fn sync(&self, directories: &[PathBuf]) -> std::result::Result<(), SyncError> {
+    pub async fn sync(
+        &self,
+        directories: &[PathBuf],
+        step: Step,
+    ) -> std::result::Result<(), SyncError> {
         if self.is_poisoned() {
             return Err(SyncError::Poisoned);
+        }
+        if is_left_out(step) {
+            return Ok(());
         }
         // The semaphore is never closed.
         let _room = self.shared.room.acquire().await;

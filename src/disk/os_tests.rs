@@ -3,6 +3,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::disk::durable::Step;
 
 fn read(path: &Path) -> Arc<dyn VfsFile> {
     OsVfs.open(path, Open::Read).unwrap()
@@ -101,15 +102,23 @@ fn space_is_that_of_the_file_system() {
 fn files_and_directories_can_be_synced_and_replaced_atomically() {
     let root = tempfile::tempdir().unwrap();
     let deep = root.path().join("a/b");
-    durable::create_dir_durable(&OsVfs, &deep, 0o700).unwrap();
+    durable::create_dir_durable(&OsVfs, &deep, 0o700, Step::Own).unwrap();
     let file = OsVfs.open(&deep.join("file"), Open::Create { mode: 0o600 }).unwrap();
     file.write_all_at(b"content", 0).unwrap();
-    durable::sync_file(&*file).unwrap();
-    durable::sync_dirs(&OsVfs, [deep.as_path(), root.path(), deep.as_path()]).unwrap();
-    durable::write_atomic(&OsVfs, &deep.join("file"), b"new", 0o600).unwrap();
+    durable::sync_file(&*file, Step::UploadData).unwrap();
+    durable::sync_dirs(&OsVfs, [deep.as_path(), root.path(), deep.as_path()], Step::Own).unwrap();
+    durable::write_atomic(
+        &OsVfs,
+        &deep.join("file"),
+        b"new",
+        0o600,
+        [Step::IdentityData, Step::IdentityName],
+    )
+    .unwrap();
     assert_eq!(fs::read(deep.join("file")).unwrap(), b"new");
     assert_eq!(file.size_bytes().unwrap(), 7, "the open file is still the old one");
 
-    let gone = durable::sync_dirs(&OsVfs, [root.path().join("gone").as_path()]).unwrap_err();
+    let gone =
+        durable::sync_dirs(&OsVfs, [root.path().join("gone").as_path()], Step::Own).unwrap_err();
     assert!(gone.is_not_found() && !gone.is_failed_sync(), "{gone}");
 }

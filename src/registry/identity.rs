@@ -10,7 +10,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use crate::disk::{self, Open, Vfs, VfsFile, durable};
+use crate::disk::durable::{self, Step};
+use crate::disk::{self, Open, Vfs, VfsFile};
 use crate::meta::{self, MetaStore};
 use crate::oci::UploadId;
 use crate::ops::{Blocking, Random};
@@ -211,12 +212,12 @@ pub fn claim(vfs: Arc<dyn Vfs>, paths: Paths) -> Result<Claim, Error> {
     if stored.is_some() && vfs.metadata(&paths.database)?.is_none() {
         return Err(Error::DatabaseMissing(paths.database));
     }
-    match durable::create_dir_durable(vfs.as_ref(), &paths.root, 0o777) {
+    match durable::create_dir_durable(vfs.as_ref(), &paths.root, 0o777, Step::Root) {
         // Its parent need not be ours to open when the root itself was made by somebody else.
         Err(error) if !root_exists || error.is_failed_sync() => return Err(error.into()),
         _ => {}
     }
-    durable::create_dir_durable(vfs.as_ref(), &paths.own, 0o700)?;
+    durable::create_dir_durable(vfs.as_ref(), &paths.own, 0o700, Step::Own)?;
     let lock = open_lock(vfs.as_ref(), &paths.lock)?;
     if !lock.try_lock()? {
         return Err(Error::Locked(paths.root));
@@ -343,7 +344,9 @@ impl Identity {
         })?;
         text.push(b'\n');
         let (vfs, path) = (Arc::clone(&self.vfs), self.paths.store.clone());
-        self.blocking.run(move || durable::write_atomic(vfs.as_ref(), &path, &text, 0o600)).await?;
+        let steps = [Step::IdentityData, Step::IdentityName];
+        let write = move || durable::write_atomic(vfs.as_ref(), &path, &text, 0o600, steps);
+        self.blocking.run(write).await?;
         Ok(())
     }
 }

@@ -13,7 +13,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use redb::{BackendError, StorageBackend};
 
 use super::error::to_io;
-use crate::disk::{self, VfsFile, durable};
+use crate::disk::durable::{self, Step};
+use crate::disk::{self, VfsFile};
 
 /// What the store knows of its file, over all handles.
 #[derive(Debug, Default)]
@@ -55,7 +56,8 @@ impl Backend {
     }
 
     fn sync(&self, file: &dyn VfsFile) -> disk::Result<()> {
-        durable::sync_file(file).inspect_err(|_| self.state.poisoned.store(true, Ordering::Release))
+        durable::sync_file(file, Step::DatabaseData)
+            .inspect_err(|_| self.state.poisoned.store(true, Ordering::Release))
     }
 }
 

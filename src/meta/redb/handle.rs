@@ -108,14 +108,21 @@ impl Handle {
         let database = self.open_file(Arc::clone(&file))?;
         migrate::run(&database, 0, steps, self.options.now)?;
         database.close()?;
-        self.publish(&*file, &new, &self.path)
+        let steps = [durable::Step::NewDatabaseData, durable::Step::NewDatabaseName];
+        self.publish(&*file, &new, &self.path, steps)
     }
 
     /// Syncs a finished file, gives it its name, syncs the name (V1).
-    fn publish(&self, file: &dyn VfsFile, from: &Path, to: &Path) -> Result<()> {
-        durable::sync_file(file)?;
+    fn publish(
+        &self,
+        file: &dyn VfsFile,
+        from: &Path,
+        to: &Path,
+        [data, name]: [durable::Step; 2],
+    ) -> Result<()> {
+        durable::sync_file(file, data)?;
         self.vfs.rename(from, to)?;
-        durable::sync_dirs(&*self.vfs, to.parent())?;
+        durable::sync_dirs(&*self.vfs, to.parent(), name)?;
         Ok(())
     }
 
@@ -152,7 +159,8 @@ impl Handle {
             to.write_all_at(part, offset)?;
             offset += part.len() as u64;
         }
-        self.publish(&*to, &copying, &copy)
+        let steps = [durable::Step::DatabaseCopyData, durable::Step::DatabaseCopyName];
+        self.publish(&*to, &copying, &copy, steps)
     }
 
     fn open_writable(&self) -> Result<Database> {
