@@ -29,3 +29,5 @@ pub mod registry;
 
 #[cfg(all(feature = "mutant-ack-before-commit", not(debug_assertions)))]
 compile_error!("mutant-ack-before-commit loses data; it exists for the crash test alone");
+#[cfg(all(feature = "sim", not(debug_assertions)))]
+compile_error!("sim holds mutants that lose data: build it with `--profile checked`");

@@ -9,6 +9,8 @@ pub mod durable;
 mod os;
 #[cfg(test)]
 pub(crate) mod probe;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 
 use std::fmt::Debug;
 use std::io;

@@ -6,7 +6,8 @@ pub enum Blocking {
     /// On the runtime's blocking threads.
     #[default]
     Pool,
-    /// In place: for simulation and for tests, where one thread makes every order repeatable.
+    /// In place, after letting others go first: for simulation and for tests, where one thread
+    /// makes every order repeatable.
     Inline,
 }
 
@@ -14,7 +15,10 @@ impl Blocking {
     /// Runs `work` and returns what it returns; a panic in it continues in the caller.
     pub async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> T {
         match self {
-            Self::Inline => work(),
+            Self::Inline => {
+                tokio::task::yield_now().await;
+                work()
+            }
             Self::Pool => match tokio::task::spawn_blocking(work).await {
                 Ok(value) => value,
                 Err(error) => match error.try_into_panic() {

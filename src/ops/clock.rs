@@ -48,13 +48,13 @@ impl Clock for SystemClock {
 }
 
 /// A clock that tests move by hand; sleeps never end by themselves.
-#[cfg(any(test, feature = "conformance"))]
+#[cfg(any(test, feature = "conformance", feature = "sim"))]
 #[derive(Debug, Default)]
 pub struct ManualClock {
     monotonic_ms: std::sync::atomic::AtomicU64,
 }
 
-#[cfg(any(test, feature = "conformance"))]
+#[cfg(any(test, feature = "conformance", feature = "sim"))]
 impl ManualClock {
     /// Lets this much time pass.
     pub fn advance(&self, duration: Duration) {
@@ -63,7 +63,7 @@ impl ManualClock {
     }
 }
 
-#[cfg(any(test, feature = "conformance"))]
+#[cfg(any(test, feature = "conformance", feature = "sim"))]
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.monotonic_ms.load(std::sync::atomic::Ordering::Relaxed))
