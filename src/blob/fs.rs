@@ -15,6 +15,9 @@ use crate::disk::{self, Vfs, VfsFile};
 use crate::oci::{Algorithm, Digest, UploadId};
 use crate::ops::{Blocking, Random};
 
+/// Files that a spill has open at once: what it may take of the process's descriptors.
+const SPILL_FILES_OPEN_MAX: usize = 16;
+
 /// Small contents and the staging directories made for them.
 type Batch = Vec<(UploadId, Digest, Bytes)>;
 
@@ -179,13 +182,15 @@ impl FsBlobs {
 
     /// Writes and syncs the files of a batch and their directories.
     async fn stage_batch(&self, batch: &Batch) -> Result<()> {
-        let contents: Vec<_> = batch.iter().map(|(id, _, bytes)| (*id, bytes.clone())).collect();
-        let stage = move |tree: &Tree| {
-            contents.iter().map(|(id, bytes)| tree.stage_bytes(*id, bytes)).collect()
-        };
-        let files: Vec<Arc<dyn VfsFile>> = self.run(stage).await?;
-        let sync = move || files.iter().try_for_each(|file| sync_file(&**file, Step::SpilledData));
-        self.blocking.run(sync).await?;
+        for part in batch.chunks(SPILL_FILES_OPEN_MAX) {
+            let contents: Vec<_> = part.iter().map(|(id, _, bytes)| (*id, bytes.clone())).collect();
+            let stage = move |tree: &Tree| {
+                contents.iter().map(|(id, bytes)| tree.stage_bytes(*id, bytes)).collect()
+            };
+            let files: Vec<Arc<dyn VfsFile>> = self.run(stage).await?;
+            let sync = move || files.iter().try_for_each(|file| sync_file(&**file, Step::SpilledData));
+            self.blocking.run(sync).await?;
+        }
         let layout = &self.tree.layout;
         let directories: Vec<_> = batch.iter().map(|(id, ..)| layout.upload(*id)).collect();
         Ok(self.syncs.sync(&directories, Step::SpilledNames).await?)

@@ -619,10 +619,16 @@ impl MetaStore for MemoryMeta {
         Ok(())
     }
 
-    async fn unspilled(&self, limit: usize, size_bytes_max: usize) -> Result<Vec<(Digest, Bytes)>> {
+    async fn unspilled(
+        &self,
+        after: Option<&Digest>,
+        limit: usize,
+        size_bytes_max: usize,
+    ) -> Result<Vec<(Digest, Bytes)>> {
         let facts = self.read();
         let mut size_bytes = 0;
-        let unspilled = facts.contents.iter().filter(|(_, content)| !content.has_file);
+        let contents = facts.contents.range(self::after(after));
+        let unspilled = contents.filter(|(_, content)| !content.has_file);
         let unspilled = unspilled.filter_map(|(d, content)| Some((*d, content.inline.clone()?)));
         let fits = |(_, bytes): &(Digest, Bytes)| {
             let first = size_bytes == 0;

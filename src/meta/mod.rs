@@ -216,9 +216,14 @@ pub trait MetaStore: Send + Sync + Debug + 'static {
 
     // --- housekeeping -------------------------------------------------------------------
 
-    /// Contents that have no file yet: at most `limit`, and at most `size_bytes_max` together
-    /// but at least one.
-    async fn unspilled(&self, limit: usize, size_bytes_max: usize) -> Result<Vec<(Digest, Bytes)>>;
+    /// Contents that have no file yet, by digest and behind `after`: at most `limit`, and at most
+    /// `size_bytes_max` together but at least one.
+    async fn unspilled(
+        &self,
+        after: Option<&Digest>,
+        limit: usize,
+        size_bytes_max: usize,
+    ) -> Result<Vec<(Digest, Bytes)>>;
 
     /// These contents now have durable files: a blob's inline copy goes, a manifest's stays.
     async fn mark_spilled(&self, digests: Vec<Digest>) -> Result<()>;

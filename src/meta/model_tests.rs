@@ -175,7 +175,7 @@ async fn change_one(store: &impl Subject, change: &Change, seconds: u64) -> Stri
         }
         Change::Forget { n } => format!("{:?}", store.forget_upload(id(*n)).await),
         Change::Spill { count } => {
-            let unspilled = store.unspilled(*count, 20).await.unwrap();
+            let unspilled = store.unspilled(None, *count, 20).await.unwrap();
             let spilled = unspilled.iter().map(|(digest, _)| *digest).collect();
             format!("{unspilled:?} {:?}", store.mark_spilled(spilled).await)
         }
@@ -189,7 +189,8 @@ async fn view(store: &impl Subject, limit: usize) -> Vec<String> {
     let mut seen = vec![
         format!("{:?}", store.repositories(None, limit).await),
         format!("{:?}", store.repositories(Some("a"), limit).await),
-        format!("{:?}", store.unspilled(100, 20).await),
+        format!("{:?}", store.unspilled(None, 100, 20).await),
+        format!("{:?}", store.unspilled(Some(&digest(3)), 100, 20).await),
         format!("{:?}", store.uploads(5, None, limit).await),
         format!("{:?}", store.uploads(9, Some((3, id(2))), 9).await),
         format!("{:?}", store.counters().await.map(|counters| counters.uptime_seconds)),

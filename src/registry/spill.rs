@@ -28,27 +28,33 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct Report {
     /// Contents that now have files.
     pub contents: usize,
+    /// Contents that could get none, each for a reason of its own.
+    pub failed: usize,
 }
 
 impl Registry {
-    /// Writes out every content that has no file yet.
+    /// Writes out every content that has no file yet, in one pass over the queue. One that cannot
+    /// get its file is passed over; the error of the first such ends the pass that met it.
     pub async fn spill_once(&self) -> Result<Report> {
         let mut report = Report::default();
+        let (mut after, mut failed) = (None, None);
         loop {
-            let batch = self.inner.meta.unspilled(BATCH_MAX, BATCH_SIZE_BYTES_MAX).await?;
-            if batch.is_empty() {
-                return Ok(report);
-            }
+            let meta = &self.inner.meta;
+            let batch = meta.unspilled(after.as_ref(), BATCH_MAX, BATCH_SIZE_BYTES_MAX).await?;
+            let Some((last, _)) = batch.last() else { break };
+            after = Some(*last);
             let digests: Vec<_> = batch.iter().map(|(digest, _)| *digest).collect();
             let _stripes = self.inner.stripes.lock_all(digests.iter()).await;
             let spilled = self.inner.blobs.spill(batch).await?;
             report.contents += spilled.durable.len();
-            self.inner.meta.mark_spilled(spilled.durable).await?;
-            if let Some((digest, error)) = spilled.failed.into_iter().next() {
-                tracing::error!(blob.digest = %digest, %error, "a small content gets no file");
-                return Err(error.into());
-            }
+            report.failed += spilled.failed.len();
+            meta.mark_spilled(spilled.durable).await?;
+            failed = failed.or_else(|| spilled.failed.into_iter().next());
         }
+        let Some((digest, error)) = failed else { return Ok(report) };
+        let contents = report.failed;
+        tracing::error!(blob.digest = %digest, %error, contents, "small contents get no files");
+        Err(error.into())
     }
 
     /// Spills whenever there is something to, until `stop`; then once more.

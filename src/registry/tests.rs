@@ -377,3 +377,45 @@ async fn switches_for_deletion_and_writing_hold() {
     let result = fixture.registry.push_blob(&repo("a"), &digest, whole(b"x")).await;
     assert!(matches!(result, Err(Error::ReadOnly)));
 }
+
+/// On the file store, where something can be in the way of a file.
+#[tokio::test]
+async fn contents_that_get_no_file_do_not_hold_up_the_others() {
+    let root = tempfile::tempdir().unwrap();
+    let inline = crate::ops::Blocking::Inline;
+    let vfs = Arc::new(crate::disk::OsVfs);
+    let blobs = crate::blob::FsBlobs::open(vfs, root.path(), inline, Arc::new(OsRandom)).unwrap();
+    let meta = Arc::new(MemoryMeta::default());
+    let registry = Registry::open(
+        Arc::clone(&meta) as Arc<dyn MetaStore>,
+        Arc::new(blobs),
+        Arc::new(ManualClock::default()),
+        Arc::new(OsRandom),
+        Options::default(),
+    );
+    let registry = registry.await.unwrap();
+    let mut digests = Vec::new();
+    for number in 0..600_u32 {
+        let content = number.to_be_bytes();
+        let digest = Digest::of(Algorithm::Sha256, &content);
+        registry.push_blob(&repo("a"), &digest, whole(&content)).await.unwrap();
+        digests.push(digest);
+    }
+    // More than a batch at the head of the queue, which is sorted by digest.
+    digests.sort_unstable();
+    let layout = crate::blob::Layout::new(root.path());
+    let (obstructed, free) = digests.split_at(300);
+    for digest in obstructed {
+        std::fs::create_dir_all(layout.blob_data(digest).join("in the way")).unwrap();
+    }
+    registry.spill_once().await.unwrap_err();
+    assert!(free.iter().all(|digest| layout.blob_data(digest).is_file()));
+    assert_eq!(meta.unspilled(None, 1000, 1 << 20).await.unwrap().len(), obstructed.len());
+    assert_eq!(std::fs::read_dir(layout.staging()).unwrap().count(), 0);
+    for digest in obstructed {
+        std::fs::remove_dir(layout.blob_data(digest).join("in the way")).unwrap();
+        std::fs::remove_dir(layout.blob_data(digest)).unwrap();
+    }
+    assert_eq!(registry.spill_once().await.unwrap().contents, obstructed.len());
+    assert!(digests.iter().all(|digest| layout.blob_data(digest).is_file()));
+}

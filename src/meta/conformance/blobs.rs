@@ -26,7 +26,7 @@ pub async fn content_is_stored_once<S: Subject>(store: &S) -> Outcome {
     let found = store.stored(&digest(1)).await?.ok_or("stored")?;
     assert_eq!((found.place, found.repositories), (Place::File, 2));
     assert_eq!(store.small_content(&digest(1)).await?, None);
-    assert!(store.unspilled(10, 1000).await?.is_empty());
+    assert!(store.unspilled(None, 10, 1000).await?.is_empty());
     let counted = record(store, "b").await?;
     assert_eq!((counted.blobs, counted.size_bytes), (1, size_bytes(1)));
     Ok(())
@@ -37,20 +37,20 @@ pub async fn a_durable_file_ends_the_wait_for_one<S: Subject>(store: &S) -> Outc
     store.link_blob(LinkBlob { content: None, ..link("b", 1, 10) }).await?;
     let found = store.stored(&digest(1)).await?.ok_or("stored")?;
     assert_eq!(found.place, Place::File);
-    assert!(store.unspilled(10, 1000).await?.is_empty());
+    assert!(store.unspilled(None, 10, 1000).await?.is_empty());
     assert_eq!(store.small_content(&digest(1)).await?, None);
     Ok(())
 }
 
 pub async fn spilled_blobs_lose_their_inline_copy<S: Subject>(store: &S) -> Outcome {
     store.link_blob(link("a", 1, 10)).await?;
-    assert_eq!(store.unspilled(10, 1000).await?, [(digest(1), content(1))]);
+    assert_eq!(store.unspilled(None, 10, 1000).await?, [(digest(1), content(1))]);
     store.mark_spilled(vec![digest(1), digest(2)]).await?;
     store.mark_spilled(vec![digest(1)]).await?;
     let found = store.stored(&digest(1)).await?.ok_or("stored")?;
     assert_eq!(found.place, Place::File);
     assert_eq!(store.small_content(&digest(1)).await?, None);
-    assert!(store.unspilled(10, 1000).await?.is_empty());
+    assert!(store.unspilled(None, 10, 1000).await?.is_empty());
     Ok(())
 }
 
@@ -58,12 +58,15 @@ pub async fn unspilled_contents_come_in_bounded_portions<S: Subject>(store: &S) 
     for n in 1..=6 {
         store.link_blob(link("a", n, 10)).await?;
     }
-    assert_eq!(store.unspilled(4, 1000).await?.len(), 4);
-    assert_eq!(store.unspilled(0, 1000).await?.len(), 0);
-    assert_eq!(store.unspilled(6, 0).await?.len(), 1);
-    let some = store.unspilled(6, 9).await?;
+    assert_eq!(store.unspilled(None, 4, 1000).await?.len(), 4);
+    assert_eq!(store.unspilled(None, 0, 1000).await?.len(), 0);
+    assert_eq!(store.unspilled(None, 6, 0).await?.len(), 1);
+    let some = store.unspilled(None, 6, 9).await?;
     let together: usize = some.iter().map(|(_, bytes)| bytes.len()).sum();
     assert!(together <= 9 && some.len() < 6, "{some:?}");
+    let all = store.unspilled(None, 6, 1000).await?;
+    assert_eq!(store.unspilled(Some(&all[3].0), 6, 1000).await?, all[4..]);
+    assert!(store.unspilled(Some(&all[5].0), 6, 1000).await?.is_empty());
     Ok(())
 }
 
@@ -186,7 +189,7 @@ pub async fn contents_that_are_not_live_are_not_there<S: Subject>(store: &S) -> 
         let found = store.blob(&name("a"), &digest).await?.ok_or("revived")?;
         let expected = (Place::Inline, BlobState::Live, 2);
         assert_eq!((found.place, found.state, found.repositories), expected);
-        assert_eq!(store.unspilled(9, 99).await?, [(digest, content(n))]);
+        assert_eq!(store.unspilled(None, 9, 99).await?, [(digest, content(n))]);
         // Uploaded again as a file: the caller published it anew.
         store.mark_spilled(vec![digest]).await?;
         store.set_state(&digest, state)?;
@@ -214,7 +217,7 @@ pub async fn manifests_that_are_not_live_are_not_there<S: Subject>(store: &S) ->
         assert!(store.manifest(&name("a"), reference).await?.is_some());
     }
     assert_eq!(
-        store.unspilled(9, 99).await?,
+        store.unspilled(None, 9, 99).await?,
         [(digest(1), content(1))],
         "its file is written anew"
     );

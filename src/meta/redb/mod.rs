@@ -369,8 +369,14 @@ impl MetaStore for RedbMeta {
         self.write(writes::Forget(id)).await
     }
 
-    async fn unspilled(&self, limit: usize, size_bytes_max: usize) -> Result<Vec<(Digest, Bytes)>> {
-        self.read(move |snapshot| snapshot.unspilled(limit, size_bytes_max)).await
+    async fn unspilled(
+        &self,
+        after: Option<&Digest>,
+        limit: usize,
+        size_bytes_max: usize,
+    ) -> Result<Vec<(Digest, Bytes)>> {
+        let after = after.copied();
+        self.read(move |snapshot| snapshot.unspilled(after.as_ref(), limit, size_bytes_max)).await
     }
 
     async fn mark_spilled(&self, digests: Vec<Digest>) -> Result<()> {

@@ -1,5 +1,7 @@
 //! Reads, each on one snapshot. A page costs what it shows: every list is a range of keys.
 
+use std::ops::Bound::{Excluded, Unbounded};
+
 use bytes::Bytes;
 use redb::ReadableTable;
 
@@ -24,7 +26,6 @@ impl Snapshot {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page<RepositoryName>> {
-        use std::ops::Bound::{Excluded, Unbounded};
         let names = self.repository_names()?;
         let mut page = Page { items: Vec::new(), more: false };
         for row in names.range::<&str>((after.map_or(Unbounded, Excluded), Unbounded))? {
@@ -271,7 +272,6 @@ impl Snapshot {
         after: Option<(u64, UploadId)>,
         limit: usize,
     ) -> Result<Vec<UploadRecord>> {
-        use std::ops::Bound::{Excluded, Unbounded};
         let (by_time, uploads) = (self.uploads_by_time()?, self.uploads()?);
         let after = after.map(|(started, id)| Key::number(started).and_upload(id));
         let end = Key::number(started_before_uptime_seconds);
@@ -289,11 +289,18 @@ impl Snapshot {
     }
 
     /// [`super::super::MetaStore::unspilled`]
-    pub fn unspilled(&self, limit: usize, size_bytes_max: usize) -> Result<Vec<(Digest, Bytes)>> {
+    pub fn unspilled(
+        &self,
+        after: Option<&Digest>,
+        limit: usize,
+        size_bytes_max: usize,
+    ) -> Result<Vec<(Digest, Bytes)>> {
         let contents = self.small_contents()?;
         let mut found = Vec::new();
         let mut size_bytes = 0;
-        for row in self.spill_queue()?.iter()?.take(limit) {
+        let after = after.map(Key::digest);
+        let start = after.as_ref().map_or(Unbounded, |after| Excluded(after.as_slice()));
+        for row in self.spill_queue()?.range::<&[u8]>((start, Unbounded))?.take(limit) {
             let (key, _) = row?;
             let digest = Reader::digest_key("a key of spill_queue", key.value())?;
             let content: SmallContent = rows::must_get(&contents, &Key::digest(&digest))?;
