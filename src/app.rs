@@ -138,6 +138,8 @@ impl App {
         let spill = tokio::spawn(async move { spill.run_spill(spill_stop).await });
         let purge_stop = background.clone();
         let purge = tokio::spawn(async move { purge.run_purge(purge_stop).await });
+        let (room, room_stop) = (self.registry.clone(), background.clone());
+        let room = tokio::spawn(async move { room.run_room(room_stop).await });
         let beat_stop = CancellationToken::new();
         let beat = {
             let (registry, identity) = (self.registry.clone(), Arc::clone(&self.identity));
@@ -162,6 +164,7 @@ impl App {
         background.cancel();
         finish(spill).await;
         finish(purge).await;
+        finish(room).await;
         beat_stop.cancel();
         finish(beat).await;
         tokio::select! {

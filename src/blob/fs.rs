@@ -188,7 +188,8 @@ impl FsBlobs {
                 contents.iter().map(|(id, bytes)| tree.stage_bytes(*id, bytes)).collect()
             };
             let files: Vec<Arc<dyn VfsFile>> = self.run(stage).await?;
-            let sync = move || files.iter().try_for_each(|file| sync_file(&**file, Step::SpilledData));
+            let sync =
+                move || files.iter().try_for_each(|file| sync_file(&**file, Step::SpilledData));
             self.blocking.run(sync).await?;
         }
         let layout = &self.tree.layout;
@@ -234,6 +235,12 @@ impl BlobStore for FsBlobs {
     async fn discard(&self, id: UploadId) -> Result<()> {
         self.uploads.end(id, self.blocking).await;
         self.run(move |tree| tree.discard(id)).await
+    }
+
+    async fn cut(&self, id: UploadId, offset: u64) -> Result<()> {
+        self.check_writable()?;
+        self.uploads.end(id, self.blocking).await;
+        self.run(move |tree| tree.reopen(id, offset)).await.map(drop)
     }
 
     async fn staged(&self) -> Result<Vec<UploadId>> {
@@ -309,6 +316,10 @@ impl BlobStore for FsBlobs {
         self.check_writable()?;
         let digest = *digest;
         self.run(move |tree| tree.remove(&digest)).await
+    }
+
+    async fn space(&self) -> Result<disk::Space> {
+        self.run(|tree| Ok(tree.vfs.space(&tree.layout.private())?)).await
     }
 
     fn is_poisoned(&self) -> bool {

@@ -13,7 +13,7 @@ use crate::disk;
 use crate::oci::{Algorithm, Digest, UploadId};
 
 /// Blobs and uploads in memory; a clone is the same store. Everything is durable at once.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct MemoryBlobs(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
@@ -22,6 +22,17 @@ struct Inner {
     staged: BTreeMap<UploadId, Staged>,
     /// That of the newest handle.
     handles: u64,
+    /// What the store says of its room; nothing here takes any.
+    free_bytes: u64,
+    total_bytes: u64,
+}
+
+impl Default for MemoryBlobs {
+    /// Empty, and with all the room there is.
+    fn default() -> Self {
+        let (free_bytes, total_bytes) = (u64::MAX, u64::MAX);
+        Self(Arc::new(Mutex::new(Inner { free_bytes, total_bytes, ..Inner::default() })))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -41,14 +52,25 @@ impl MemoryBlobs {
         self.inner().blobs.insert(*digest, bytes);
     }
 
+    /// Sets what the store says of its room.
+    pub fn set_space(&self, free_bytes: u64, total_bytes: u64) {
+        let mut inner = self.inner();
+        (inner.free_bytes, inner.total_bytes) = (free_bytes, total_bytes);
+    }
+
     /// What became of the store after its process was killed: no upload has a handle.
     pub fn restart(&self) -> Self {
-        let Inner { blobs, staged, handles } = &*self.inner();
+        let Inner { blobs, staged, handles, free_bytes, total_bytes } = &*self.inner();
         let staged = staged
             .iter()
             .map(|(id, upload)| (*id, Staged { bytes: upload.bytes.clone(), handle: 0 }));
-        let inner = Inner { blobs: blobs.clone(), staged: staged.collect(), handles: *handles };
-        Self(Arc::new(Mutex::new(inner)))
+        Self(Arc::new(Mutex::new(Inner {
+            blobs: blobs.clone(),
+            staged: staged.collect(),
+            handles: *handles,
+            free_bytes: *free_bytes,
+            total_bytes: *total_bytes,
+        })))
     }
 
     fn handle(&self, id: UploadId, bytes: Vec<u8>) -> Box<dyn Staging> {
@@ -107,6 +129,14 @@ impl BlobStore for MemoryBlobs {
         Ok(())
     }
 
+    async fn cut(&self, id: UploadId, offset: u64) -> Result<()> {
+        if let Some(staged) = self.inner().staged.get_mut(&id) {
+            staged.handle = 0;
+            staged.bytes.truncate(usize::try_from(offset).unwrap_or(usize::MAX));
+        }
+        Ok(())
+    }
+
     async fn staged(&self) -> Result<Vec<UploadId>> {
         Ok(self.inner().staged.keys().copied().collect())
     }
@@ -152,6 +182,11 @@ impl BlobStore for MemoryBlobs {
 
     async fn remove(&self, digest: &Digest) -> Result<bool> {
         Ok(self.inner().blobs.remove(digest).is_some())
+    }
+
+    async fn space(&self) -> Result<disk::Space> {
+        let Inner { free_bytes, total_bytes, .. } = *self.inner();
+        Ok(disk::Space { free_bytes, total_bytes, free_inodes: u64::MAX, total_inodes: 0 })
     }
 
     fn is_poisoned(&self) -> bool {

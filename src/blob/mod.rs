@@ -106,6 +106,9 @@ pub trait BlobStore: Send + Sync + Debug + 'static {
     /// error.
     async fn discard(&self, id: UploadId) -> Result<()>;
 
+    /// Ends the [`Staging`] of an upload and gives the room back that it takes beyond `offset`.
+    async fn cut(&self, id: UploadId, offset: u64) -> Result<()>;
+
     /// The staging directories that exist, by id, those in use by an upload or a spill included;
     /// so what has no session may be discarded at the start only. Other names are left alone.
     async fn staged(&self) -> Result<Vec<UploadId>>;
@@ -139,6 +142,9 @@ pub trait BlobStore: Send + Sync + Debug + 'static {
     /// foreign entries stays. Not synced: if the removal is undone by a power cut, an orphan is
     /// left. The caller holds the stripe.
     async fn remove(&self, digest: &Digest) -> Result<bool>;
+
+    /// Room on the file system of the store.
+    async fn space(&self) -> Result<disk::Space>;
 
     /// Whether a failed sync has made the store read-only.
     fn is_poisoned(&self) -> bool;

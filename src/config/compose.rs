@@ -124,6 +124,7 @@ impl Reader<'_> {
             delete_enabled: self.boolean("storage.delete.enabled"),
             read_only: self.boolean("storage.maintenance.readonly.enabled"),
             sparse: sparse(self.root),
+            watermark: self.parsed("kelson.storage.watermark", value::watermark),
             small_content_size_bytes_max: self.size("kelson.storage.smallcontents"),
             uploads_per_repository_max: self.count("kelson.limits.uploadsperrepository"),
             uploads_max: self.count("kelson.limits.uploads"),

@@ -65,6 +65,7 @@ pub(super) const EFFECTIVE: &[Key] = &[
     key("validation.manifests.indexes.platformlist.[].architecture", Text),
     key("validation.manifests.indexes.platformlist.[].os", Text),
     with("kelson.database.cachesize", Size { min: MIB, max: 1 << 40 }, "16MiB"),
+    with("kelson.storage.watermark", Kind::Watermark, "1GiB, 5%"),
     with("kelson.storage.smallcontents", Size { min: 0, max: MIB }, "64KiB"),
     with("kelson.manifests.sparse", Choice(&["none", "images", "indexes", "all"]), "none"),
     with("kelson.manifests.maxsize", Size { min: 1024, max: 64 * MIB }, "4MiB"),

@@ -23,6 +23,8 @@ pub(super) enum Kind {
         min: u64,
         max: u64,
     },
+    /// Bytes, a percentage, or both.
+    Watermark,
     /// A duration of Go that is not shorter than this.
     Duration {
         min_seconds: u64,
@@ -161,6 +163,7 @@ impl Kind {
             }
             Self::Signed => text.parse::<i64>().is_ok(),
             Self::Size { min, max } => value::size(text).is_some_and(|it| it >= min && it <= max),
+            Self::Watermark => value::watermark(text).is_some(),
             Self::Duration { min_seconds } => {
                 value::duration(text).is_some_and(|it| min_seconds == 0 || !it.is_zero())
             }
@@ -177,6 +180,10 @@ impl Kind {
             Self::Signed => "a whole number".to_owned(),
             Self::Size { min, max } => {
                 format!("a size such as 4096, 64KiB or 16MiB, from {min} to {max} bytes")
+            }
+            Self::Watermark => {
+                "a size such as 1GiB, a percentage from 1% to 90%, or both as in 1GiB, 5%; 0 is off"
+                    .to_owned()
             }
             Self::Duration { min_seconds: 0 } => "a duration such as 10s, 1h30m or 168h".to_owned(),
             Self::Duration { .. } => "a duration above zero such as 10s, 1h30m or 168h".to_owned(),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::registry::Watermark;
+
 /// A boolean as gopkg.in/yaml.v2 reads it (`resolve.go`: YAML 1.1).
 pub(super) fn boolean(text: &str) -> Option<bool> {
     match text {
@@ -36,6 +38,22 @@ pub(super) fn size(text: &str) -> Option<u64> {
         _ => return None,
     };
     number(digits)?.checked_mul(factor)
+}
+
+/// A size, a percentage, or both with a comma between: then the smaller counts.
+pub(super) fn watermark(text: &str) -> Option<Watermark> {
+    let (mut size_bytes, mut percent) = (None, None);
+    for part in text.split(',').map(str::trim) {
+        let taken = match part.strip_suffix('%') {
+            Some(figures) => percent.replace(number(figures).filter(|it| (1..=90).contains(it))?),
+            None => size_bytes.replace(size(part)?),
+        };
+        if taken.is_some() {
+            return None;
+        }
+    }
+    let percent = percent.map_or(Some(100), |it| u8::try_from(it).ok())?;
+    Some(Watermark { size_bytes: size_bytes.unwrap_or(u64::MAX), percent })
 }
 
 /// A duration as Go's `time.ParseDuration` reads it, without a minus sign; a bare whole number
@@ -97,6 +115,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_watermark_is_a_size_a_percentage_or_both() {
+        let of = |size_bytes, percent| Some(Watermark { size_bytes, percent });
+        for (text, expected) in [
+            ("1GiB, 5%", of(1 << 30, 5)),
+            ("5%,1GiB", of(1 << 30, 5)),
+            ("64MiB", of(64 << 20, 100)),
+            ("10%", of(u64::MAX, 10)),
+            ("0", of(0, 100)),
+        ] {
+            assert_eq!(watermark(text), expected, "{text}");
+        }
+        for bad in ["", ",", "%", "0%", "91%", "5%, 6%", "1GiB, 2GiB", "1GiB 5%", "-1"] {
+            assert_eq!(watermark(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn durations_are_those_of_go() {

@@ -110,6 +110,8 @@ pub struct Space {
     pub total_bytes: u64,
     /// Inodes left; `u64::MAX` where the file system does not count them.
     pub free_inodes: u64,
+    /// All inodes; zero where the file system does not count them.
+    pub total_inodes: u64,
 }
 
 /// A file system.

@@ -97,6 +97,7 @@ impl Vfs for OsVfs {
             free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
             total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
             free_inodes: if found.f_files == 0 { u64::MAX } else { found.f_favail },
+            total_inodes: found.f_files,
         })
     }
 }

@@ -91,7 +91,8 @@ impl ApiError {
     /// say so. What a 5xx was about goes into the log, not to the client.
     pub fn into_reply(self, allow: &str) -> Reply {
         let status = self.status();
-        if status.is_server_error() {
+        // Low space is reported once, where it begins, not by each request that it refuses.
+        if status.is_server_error() && !matches!(self, Self::Registry(registry::Error::LowSpace)) {
             tracing::error!(error = %self, status = status.as_u16(), "a request failed");
         }
         if let Self::Rejected(Rejection { reason: Reason::Tls, .. }) = &self {
@@ -241,7 +242,7 @@ fn registry_status(error: &registry::Error) -> StatusCode {
         | Error::ManifestBlobUnknown(_) => StatusCode::BAD_REQUEST,
         Error::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         Error::TooManyUploads => StatusCode::TOO_MANY_REQUESTS,
-        Error::Full => StatusCode::INSUFFICIENT_STORAGE,
+        Error::Full | Error::LowSpace => StatusCode::INSUFFICIENT_STORAGE,
         Error::Poisoned => StatusCode::SERVICE_UNAVAILABLE,
         Error::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -263,7 +264,7 @@ fn registry_code(error: &registry::Error) -> ErrorCode {
         Error::ManifestInvalid(_) | Error::PreconditionFailed => ErrorCode::ManifestInvalid,
         Error::ManifestBlobUnknown(_) => ErrorCode::ManifestBlobUnknown,
         Error::TooManyUploads => ErrorCode::TooManyRequests,
-        Error::Full | Error::Poisoned => ErrorCode::Unavailable,
+        Error::Full | Error::LowSpace | Error::Poisoned => ErrorCode::Unavailable,
         Error::Storage(_) => ErrorCode::Unknown,
     }
 }

@@ -70,6 +70,7 @@ impl Registry {
         readable: &(dyn Fn(&RepositoryName) -> bool + Sync),
     ) -> Result<bool> {
         self.check_writable()?;
+        self.inner.room.check(0).await?;
         if let Some(from) = from {
             return Ok(readable(from) && self.mount_from(repo, digest, from).await?);
         }

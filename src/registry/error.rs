@@ -67,6 +67,9 @@ pub enum Error {
     /// Nothing more fits on the disk.
     #[error("no space left")]
     Full,
+    /// The disk has less free space than the watermark, or would have with this content.
+    #[error("too little space is left for more content (kelson.storage.watermark)")]
+    LowSpace,
     /// The store takes no writes until a restart.
     #[error("the store is read-only after a failed write")]
     Poisoned,

@@ -38,12 +38,7 @@ impl Registry {
             moment: self.moment(),
         };
         let subject = push.subject;
-        let outcome = if inline {
-            self.inner.meta.put_manifest(push).await?
-        } else {
-            self.put_large(push, put.bytes).await?
-        };
-        match outcome {
+        match self.store_manifest(push, put.bytes).await? {
             meta::PutManifest::Stored => {
                 self.inner.spill_wanted.notify_one();
                 Ok(PushedManifest { digest, subject })
@@ -57,6 +52,19 @@ impl Registry {
                 )))
             }
         }
+    }
+
+    async fn store_manifest(&self, push: PushManifest, bytes: Bytes) -> Result<meta::PutManifest> {
+        let mut promise = self.inner.room.promise();
+        promise.cover(push.size_bytes).await?;
+        let size_bytes = push.size_bytes;
+        let stored = if push.content.is_some() {
+            self.inner.meta.put_manifest(push).await.map_err(Error::from)
+        } else {
+            self.put_large(push, bytes).await
+        };
+        promise.written(size_bytes);
+        stored.inspect_err(|error| self.inner.room.note(error))
     }
 
     /// A manifest too large for the database: file first, then facts (R1). What it refers to is

@@ -5,7 +5,8 @@
 //! R2 facts before unlink: content is removed only after the commit that lets it go;
 //! R3 an answer leaves after the commit it reports;
 //! R4 read access goes by the repository's own row, never by existence;
-//! R5 one writer per upload session; a newer request ends the older and keeps its prefix.
+//! R5 one writer per upload session; a newer request ends the older and keeps its prefix;
+//! R6 content is added only while there is room left for everything else.
 
 mod blobs;
 pub mod error;
@@ -19,6 +20,7 @@ mod publish;
 pub mod purge;
 mod receive;
 mod referrers;
+mod room;
 mod sessions;
 pub mod spill;
 mod stripes;
@@ -35,7 +37,8 @@ use crate::blob::BlobStore;
 use crate::meta::{MetaStore, Moment};
 use crate::ops::{Clock, Random};
 pub use error::Error;
-pub use options::{Options, Platform, Sparse, UploadPurging};
+pub use options::{Options, Platform, Sparse, UploadPurging, Watermark};
+use room::Room;
 use sessions::Sessions;
 use stripes::Stripes;
 pub use types::*;
@@ -53,6 +56,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     options: Options,
+    room: Room,
     sessions: Sessions,
     stripes: Stripes,
     /// Wakes the spill task.
@@ -73,6 +77,7 @@ impl Registry {
     ) -> error::Result<Self> {
         let counters = meta.counters().await?;
         let sessions = Sessions::new(options.uploads_per_repository_max, options.uploads_max);
+        let room = Room::new(Arc::clone(&blobs), Arc::clone(&clock), options.watermark);
         let inner = Inner {
             uptime_base_seconds: counters.uptime_seconds,
             meta,
@@ -80,6 +85,7 @@ impl Registry {
             clock,
             random,
             options,
+            room,
             sessions,
             stripes: Stripes::new(),
             spill_wanted: Notify::new(),

@@ -25,6 +25,8 @@ pub struct Options {
     pub read_only: bool,
     /// `kelson.manifests.sparse`
     pub sparse: Sparse,
+    /// `kelson.storage.watermark`: free space below which nothing is added.
+    pub watermark: Watermark,
     /// `kelson.storage.smallcontents`: largest content that is stored inline.
     pub small_content_size_bytes_max: u64,
     /// `kelson.limits.uploadsperrepository`
@@ -50,6 +52,7 @@ impl Default for Options {
             delete_enabled: true,
             read_only: false,
             sparse: Sparse::None,
+            watermark: Watermark::default(),
             small_content_size_bytes_max: 64 * 1024,
             uploads_per_repository_max: 1000,
             uploads_max: 10_000,
@@ -59,6 +62,33 @@ impl Default for Options {
             platforms: None,
             upload_purging: Some(UploadPurging::default()),
         }
+    }
+}
+
+/// How much of the file system is left free: of two bounds the smaller counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermark {
+    /// Bytes; zero turns the watermark off.
+    pub size_bytes: u64,
+    /// Percent of the file system.
+    pub percent: u8,
+}
+
+impl Default for Watermark {
+    fn default() -> Self {
+        Self { size_bytes: 1 << 30, percent: 5 }
+    }
+}
+
+impl Watermark {
+    /// The bound on a file system of this size, in bytes.
+    pub fn mark_bytes(self, total_bytes: u64) -> u64 {
+        self.size_bytes.min(total_bytes / 100 * u64::from(self.percent))
+    }
+
+    /// Whether content is added as long as the disk takes it.
+    pub fn is_off(self) -> bool {
+        self.size_bytes == 0
     }
 }
 

@@ -7,8 +7,9 @@ use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Error, Result};
+use super::room::Promise;
 use super::sessions::{Session, State};
-use super::{Body, BodyError, Registry};
+use super::{Body, BodyError, Registry, room};
 use crate::blob::Staging;
 use crate::oci::{Algorithm, UploadId};
 
@@ -53,6 +54,16 @@ pub enum End {
     TooLong,
 }
 
+/// A body that is to be read.
+pub struct Incoming<'a> {
+    /// Where it comes from.
+    pub body: Body,
+    /// How many bytes it must have, if that is known.
+    pub announced: Option<u64>,
+    /// Cancelled when a newer request wants the session.
+    pub superseded: &'a CancellationToken,
+}
+
 /// A body being read.
 struct Reader<'a> {
     body: Body,
@@ -60,8 +71,8 @@ struct Reader<'a> {
     superseded: &'a CancellationToken,
     /// Bytes of the session, those on their way to the sink included.
     received: u64,
-    /// Bytes that may still come.
-    left: u64,
+    /// Bytes that are still to come, if that is known.
+    left: Option<u64>,
 }
 
 /// Bytes that are handed to the staging file together.
@@ -112,10 +123,12 @@ impl Reader<'_> {
                 None => return (batch.into_chunks(), Some(End::Complete)),
                 Some(Err(error)) => return (batch.into_chunks(), Some(End::Broken(error))),
                 Some(Ok(bytes)) => {
-                    let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
-                        return (batch.into_chunks(), Some(End::TooLong));
-                    };
-                    self.left = left;
+                    if let Some(left) = &mut self.left {
+                        let Some(less) = left.checked_sub(bytes.len() as u64) else {
+                            return (batch.into_chunks(), Some(End::TooLong));
+                        };
+                        *left = less;
+                    }
                     self.received += bytes.len() as u64;
                     // Whatever ends this body, what arrived is kept: who asks where to go on after
                     // a cut connection is told so.
@@ -126,25 +139,33 @@ impl Reader<'_> {
         }
         (batch.into_chunks(), None)
     }
+
+    /// What it is promised of what is still to come.
+    fn ahead_bytes(&self) -> u64 {
+        self.left.map_or(0, |left| room::ahead_bytes(self.received, left))
+    }
 }
 
 impl Registry {
-    /// Reads `body` to its end into `sink`; writing a batch overlaps with reading the next. At
-    /// most `limit` bytes are taken. Whatever the end, what was received is in `sink`.
+    /// Reads a body to its end into `sink`; writing a batch overlaps with reading the next. At
+    /// most as many bytes are taken as announced. Whatever the end, what was received is in `sink`.
     pub(super) async fn receive(
         &self,
         session: &Session,
         sink: &mut Sink,
-        body: Body,
-        limit: u64,
-        superseded: &CancellationToken,
+        incoming: Incoming<'_>,
+        promise: &mut Promise<'_>,
     ) -> Result<End> {
+        let Incoming { body, announced, superseded } = incoming;
         let received = sink.size_bytes();
-        let mut reader = Reader { body, session, superseded, received, left: limit };
+        let mut reader = Reader { body, session, superseded, received, left: announced };
         let mut checkpoint = received;
+        promise.cover(reader.ahead_bytes()).await?;
         let (mut batch, mut end) = reader.batch().await;
         loop {
-            self.make_room(session, sink, &batch).await?;
+            let size_bytes = batch.iter().map(|chunk| chunk.len() as u64).sum();
+            promise.cover(reader.ahead_bytes() + size_bytes).await?;
+            self.make_room(session, sink, size_bytes).await?;
             let (written, next) = match (&mut *sink, &end) {
                 (Sink::Memory(chunks), _) => {
                     chunks.append(&mut batch);
@@ -157,6 +178,7 @@ impl Registry {
                 }
             };
             written?;
+            promise.written(size_bytes);
             if let Some(end) = end {
                 return Ok(end);
             }
@@ -173,9 +195,8 @@ impl Registry {
     }
 
     /// Moves what is in memory to a staging file when `batch` would make it too much.
-    async fn make_room(&self, session: &Session, sink: &mut Sink, batch: &[Bytes]) -> Result<()> {
-        let incoming: u64 = batch.iter().map(|chunk| chunk.len() as u64).sum();
-        let total = sink.size_bytes() + incoming;
+    async fn make_room(&self, session: &Session, sink: &mut Sink, batch_bytes: u64) -> Result<()> {
+        let total = sink.size_bytes() + batch_bytes;
         if matches!(sink, Sink::Memory(_))
             && total > self.inner.options.small_content_size_bytes_max
         {
@@ -240,7 +261,10 @@ impl Registry {
         session.set_offset(durable);
         *state = State::Suspended(durable);
         // Bytes that no row knows must not wait for the next request to make room.
-        if durable == 0 && self.inner.blobs.discard(session.id).await.is_ok() {
+        if durable > 0 {
+            // If it fails, the next request cuts them.
+            let _ = self.inner.blobs.cut(session.id, durable).await;
+        } else if self.inner.blobs.discard(session.id).await.is_ok() {
             *state = State::Empty;
         }
     }

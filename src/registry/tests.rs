@@ -419,3 +419,70 @@ async fn contents_that_get_no_file_do_not_hold_up_the_others() {
     assert_eq!(registry.spill_once().await.unwrap().contents, obstructed.len());
     assert!(digests.iter().all(|digest| layout.blob_data(digest).is_file()));
 }
+
+const MIB: u64 = 1 << 20;
+
+#[tokio::test]
+async fn little_room_refuses_what_adds_and_nothing_else() {
+    let fixture = Fixture::new().await;
+    let Fixture { registry, blobs, clock, .. } = &fixture;
+    let (kept, config) =
+        (fixture.push(&repo("a"), b"kept").await, fixture.push(&repo("a"), b"{}").await);
+    fixture.put("t", OCI_MANIFEST, image(&config, "")).await.unwrap();
+    let upload = registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap().id;
+    registry.append_upload(&repo("a"), upload, whole(&[1; 100_000])).await.unwrap();
+    let unused = registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap().id;
+
+    blobs.set_space(49 * MIB, 1000 * MIB);
+    clock.advance(Duration::from_secs(1));
+    let low = |result: error::Result<()>| assert!(matches!(result, Err(Error::LowSpace)), "R6");
+    low(registry.begin_upload(&repo("a"), Algorithm::Sha256).await.map(drop));
+    low(registry.append_upload(&repo("a"), upload, whole(b"more")).await.map(drop));
+    let digest = Digest::of(Algorithm::Sha256, b"new");
+    low(registry.push_blob(&repo("a"), &digest, whole(b"new")).await);
+    low(registry.mount_blob(&repo("b"), &kept, None, &|_| true).await.map(drop));
+    low(fixture.put("u", OCI_MANIFEST, image(&config, "")).await.map(drop));
+
+    assert!(registry.is_ready());
+    assert_eq!(read(registry, &repo("a"), &kept).await, b"kept");
+    assert_eq!(registry.spill_once().await.unwrap().contents, 3);
+    registry.delete_blob(&repo("a"), &kept).await.unwrap();
+    registry.cancel_upload(&repo("a"), unused).await.unwrap();
+    // What is there already may become a blob: the session is as it was.
+    assert_eq!(registry.upload_status(&repo("a"), upload).await.unwrap().offset, 100_000);
+    let digest = Digest::of(Algorithm::Sha256, &[1; 100_000]);
+    registry.finish_upload(&repo("a"), upload, &digest, whole(b"")).await.unwrap();
+
+    blobs.set_space(51 * MIB, 1000 * MIB);
+    clock.advance(Duration::from_secs(1));
+    fixture.push(&repo("a"), b"new").await;
+}
+
+#[tokio::test]
+async fn an_upload_that_runs_into_the_mark_ends_and_its_session_goes_on() {
+    let fixture = Fixture::new().await;
+    let Fixture { registry, blobs, clock, .. } = &fixture;
+    let upload = registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap().id;
+    registry.append_upload(&repo("a"), upload, whole(&[1; 100_000])).await.unwrap();
+    blobs.set_space(52 * MIB, 1000 * MIB);
+    clock.advance(Duration::from_secs(1));
+    // Of unknown length, so that only its bytes tell that there is no room.
+    let endless = stream::repeat(Ok(Bytes::from(vec![2; 100_000])));
+    let chunk = Chunk { range: None, length: None, body: Box::pin(endless) };
+    let ended = registry.append_upload(&repo("a"), upload, chunk).await;
+    assert!(matches!(ended, Err(Error::LowSpace)), "R6");
+    let announced = Chunk { length: Some(3 * MIB), ..whole(b"") };
+    let refused = registry.append_upload(&repo("a"), upload, announced).await;
+    assert!(matches!(refused, Err(Error::LowSpace)), "R6");
+
+    assert_eq!(registry.upload_status(&repo("a"), upload).await.unwrap().offset, 100_000);
+    let resumed = blobs.resume(upload, 100_001, Algorithm::Sha256).await.unwrap();
+    assert!(resumed.is_none(), "the room that it had taken is given back");
+    blobs.set_space(500 * MIB, 1000 * MIB);
+    clock.advance(Duration::from_secs(1));
+    registry.append_upload(&repo("a"), upload, whole(b"end")).await.unwrap();
+    let content = [vec![1; 100_000], b"end".to_vec()].concat();
+    let digest = Digest::of(Algorithm::Sha256, &content);
+    registry.finish_upload(&repo("a"), upload, &digest, whole(b"")).await.unwrap();
+    assert_eq!(read(registry, &repo("a"), &digest).await, content);
+}

@@ -46,6 +46,14 @@ pub struct Chunk {
     pub body: Body,
 }
 
+impl Chunk {
+    /// How many bytes it should have, by its length or its range; `None`: nobody knows.
+    pub fn announced(&self) -> Option<u64> {
+        let of_range = |range: ContentRange| (range.end - range.start).saturating_add(1);
+        self.length.or(self.range.map(of_range))
+    }
+}
+
 /// Where an upload stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UploadStatus {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::error::{Error, Result};
-use super::receive::{End, Sink};
+use super::receive::{End, Incoming, Sink};
+use super::room::Promise;
 use super::sessions::{Session, State, Turn};
 use super::{Chunk, Registry, UploadStatus};
 use crate::blob::Staging;
@@ -20,6 +21,7 @@ impl Registry {
         algorithm: Algorithm,
     ) -> Result<UploadStatus> {
         self.check_writable()?;
+        self.inner.room.check(0).await?;
         let session = self.private_session(repo, algorithm);
         self.inner.sessions.insert(Arc::clone(&session))?;
         Ok(UploadStatus { id: session.id, offset: 0 })
@@ -42,8 +44,9 @@ impl Registry {
     ) -> Result<UploadStatus> {
         self.check_writable()?;
         let session = self.session(repo, id).await?;
+        let mut promise = self.admit(chunk.announced()).await?;
         let mut turn = session.take_over().await?;
-        let sink = self.take_chunk(&session, &mut turn, chunk).await?;
+        let sink = self.take_chunk(&session, &mut turn, chunk, &mut promise).await?;
         self.keep(&session, &mut turn, sink).await?;
         Ok(UploadStatus { id, offset: session.offset() })
     }
@@ -59,8 +62,9 @@ impl Registry {
     ) -> Result<()> {
         self.check_writable()?;
         let session = self.session(repo, id).await?;
+        let mut promise = self.admit(chunk.announced()).await?;
         let mut turn = session.take_over().await?;
-        let sink = self.take_chunk(&session, &mut turn, chunk).await?;
+        let sink = self.take_chunk(&session, &mut turn, chunk, &mut promise).await?;
         let result = self.commit(&session, sink, digest).await;
         match result {
             Ok(()) => {
@@ -73,7 +77,7 @@ impl Registry {
             }
             Err(_) => self.restore(&session, &mut turn.state).await,
         }
-        result
+        result.inspect_err(|error| self.inner.room.note(error))
     }
 
     /// Takes a whole blob in one request.
@@ -84,9 +88,10 @@ impl Registry {
         chunk: Chunk,
     ) -> Result<()> {
         self.check_writable()?;
+        let mut promise = self.admit(chunk.announced()).await?;
         let session = self.private_session(repo, digest.algorithm());
         let mut turn = session.take_over().await?;
-        let taken = self.take_chunk(&session, &mut turn, chunk).await;
+        let taken = self.take_chunk(&session, &mut turn, chunk, &mut promise).await;
         let result = match taken {
             Ok(sink) => self.commit(&session, sink, digest).await,
             Err(error) => Err(error),
@@ -96,7 +101,7 @@ impl Registry {
             // next start.
             let _ = self.abandon(session.id).await;
         }
-        result
+        result.inspect_err(|error| self.inner.room.note(error))
     }
 
     /// Ends a session and removes what it received.
@@ -124,18 +129,28 @@ impl Registry {
         if session.repository == *repo { Ok(session) } else { Err(Error::UploadUnknown) }
     }
 
+    /// Refuses a chunk that finds no room, before a byte of it is read and before it ends an older
+    /// request. What ends an upload and brings nothing is always let through.
+    async fn admit(&self, announced: Option<u64>) -> Result<Promise<'_>> {
+        if announced != Some(0) {
+            self.inner.room.check(announced.unwrap_or(0)).await?;
+        }
+        Ok(self.inner.room.promise())
+    }
+
     /// Checks where the chunk belongs and takes its bytes in. An error leaves the session usable.
     async fn take_chunk(
         &self,
         session: &Session,
         turn: &mut Turn<'_>,
         chunk: Chunk,
+        promise: &mut Promise<'_>,
     ) -> Result<Sink> {
         let start = session.offset();
         let announced = announced_length(session, start, &chunk)?;
         let mut sink = self.open_sink(session, &mut turn.state).await?;
-        let limit = announced.unwrap_or(u64::MAX);
-        let end = self.receive(session, &mut sink, chunk.body, limit, &turn.superseded).await;
+        let incoming = Incoming { body: chunk.body, announced, superseded: &turn.superseded };
+        let end = self.receive(session, &mut sink, incoming, promise).await;
         let received = sink.size_bytes() - start;
         if received > 0 {
             self.inner.sessions.mark_filled(session.id);
@@ -158,6 +173,7 @@ impl Registry {
             }
             Err(error) => {
                 drop(sink);
+                self.inner.room.note(&error);
                 self.restore(session, &mut turn.state).await;
                 Err(error)
             }
@@ -172,6 +188,7 @@ impl Registry {
                 Ok(())
             }
             Err(error) => {
+                self.inner.room.note(&error);
                 self.restore(session, &mut turn.state).await;
                 Err(error)
             }

@@ -35,6 +35,8 @@ mod restart;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]
+mod space;
+#[cfg(test)]
 mod tags;
 #[cfg(test)]
 mod uploads;

@@ -184,6 +184,7 @@ fn other_value(key: &Key) -> String {
         Kind::Patterns => "['^a', 'b$']".to_owned(),
         Kind::TextMap => "{a: b, c: '1.10'}".to_owned(),
         Kind::Headers => "{X-A: [b, c]}".to_owned(),
+        Kind::Watermark => "3%".to_owned(),
         _ => match key.path {
             "http.addr" => "127.0.0.1:81",
             "http.prefix" => "/a/",

@@ -3,7 +3,6 @@
 use std::ops::Bound::{Excluded, Unbounded};
 
 use bytes::Bytes;
-use redb::ReadableTable;
 
 use super::super::{
     BlobRecord, BlobState, Counters, Error, ManifestRecord, Page, RepositoryRecord, Result,
@@ -330,6 +329,7 @@ impl Snapshot {
     /// The whole collector's queue.
     #[cfg(any(test, feature = "conformance"))]
     pub fn garbage(&self) -> Result<Vec<(u64, u64, Digest, super::super::Garbage)>> {
+        use redb::ReadableTable as _;
         let mut found = Vec::new();
         for row in self.gc_queue()?.iter()? {
             found.push(Reader::garbage_key(row?.0.value())?);

@@ -197,7 +197,8 @@ impl Vfs for MemoryVfs {
     }
 
     fn space(&self, _: &Path) -> Result<Space> {
-        Ok(Space { free_bytes: u64::MAX, total_bytes: u64::MAX, free_inodes: u64::MAX })
+        let all = u64::MAX;
+        Ok(Space { free_bytes: all, total_bytes: all, free_inodes: all, total_inodes: 0 })
     }
 }
 

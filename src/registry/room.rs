@@ -1,0 +1,255 @@
+//! Room on the disk: what would be added is refused while little is left, so that deletes, the
+//! collector, the spill and the database go on (R6).
+//!
+//! The file system is asked at most once a second, and only when something is to be added.
+//! Between two answers the account runs on: what was written since, and what the requests that
+//! run were promised, so that a burst of them does not pass the mark either.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::error::{Error, Result};
+use super::{Registry, Watermark};
+use crate::blob::BlobStore;
+use crate::disk::Space;
+use crate::ops::Clock;
+
+/// How old an answer of the file system may be.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long nothing is added after the disk itself refused a write, whatever it says is free: a
+/// quota does not show there, and a refused write costs the database a new handle.
+const PAUSE: Duration = Duration::from_secs(3);
+/// An upload is promised what it announced, at most this much, and beyond [`AHEAD_FROM_BYTES`]
+/// never more than it has sent: a client cannot claim room by announcing.
+const AHEAD_BYTES_MAX: u64 = 64 << 20;
+const AHEAD_FROM_BYTES: u64 = 4 << 20;
+/// One in so many inodes is left free, up to [`INODES_LEFT_MAX`] of them.
+const INODE_SHARE: u64 = 100;
+const INODES_LEFT_MAX: u64 = 1000;
+
+/// How much can still be added.
+#[derive(Debug)]
+pub struct Room {
+    blobs: Arc<dyn BlobStore>,
+    clock: Arc<dyn Clock>,
+    watermark: Watermark,
+    /// Held by whoever asks the file system.
+    asking: tokio::sync::Mutex<()>,
+    account: Mutex<Account>,
+    /// Wakes [`Registry::run_room`] when additions begin to be refused.
+    short: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    asked_at: Option<Duration>,
+    free_bytes: u64,
+    mark_bytes: u64,
+    has_inodes: bool,
+    /// To requests that run, and not written yet.
+    promised_bytes: u64,
+    /// Since the file system was asked.
+    written_bytes: u64,
+    paused_until: Duration,
+    refusing: bool,
+}
+
+impl Account {
+    fn fits(&self, bytes: u64, now: Duration) -> bool {
+        let spoken_for = self.promised_bytes.saturating_add(self.written_bytes);
+        let needed = self.mark_bytes.saturating_add(spoken_for).saturating_add(bytes);
+        self.has_inodes && now >= self.paused_until && needed <= self.free_bytes
+    }
+
+    /// Takes in an answer. `written_bytes` were written before the question.
+    fn learn(&mut self, space: Space, mark_bytes: u64, written_bytes: u64, now: Duration) {
+        let inodes_left = (space.total_inodes / INODE_SHARE).min(INODES_LEFT_MAX);
+        self.asked_at = Some(now);
+        self.free_bytes = space.free_bytes;
+        self.mark_bytes = mark_bytes;
+        self.has_inodes = space.free_inodes >= inodes_left;
+        self.written_bytes -= written_bytes;
+        if self.refusing && self.fits(0, now) {
+            self.refusing = false;
+            let free_bytes = self.free_bytes;
+            tracing::info!(free_bytes, mark_bytes, "there is room again: uploads are taken");
+        }
+    }
+}
+
+impl Room {
+    /// On the file system of `blobs`.
+    pub fn new(blobs: Arc<dyn BlobStore>, clock: Arc<dyn Clock>, watermark: Watermark) -> Self {
+        let (asking, account, short) = Default::default();
+        Self { blobs, clock, watermark, asking, account, short }
+    }
+
+    fn account(&self) -> MutexGuard<'_, Account> {
+        // Its numbers are whole after every statement.
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_fresh(&self) -> bool {
+        let now = self.clock.monotonic();
+        self.account().asked_at.is_some_and(|at| now < at + FRESH)
+    }
+
+    async fn refresh(&self) {
+        if self.is_fresh() {
+            return;
+        }
+        let _asking = self.asking.lock().await;
+        if self.is_fresh() {
+            return;
+        }
+        let (now, written_bytes) = (self.clock.monotonic(), self.account().written_bytes);
+        match self.blobs.space().await {
+            Ok(space) => {
+                let mark_bytes = self.watermark.mark_bytes(space.total_bytes);
+                self.account().learn(space, mark_bytes, written_bytes, now);
+            }
+            // Whoever writes finds out more.
+            Err(error) => {
+                tracing::warn!(%error, "the free space is unknown");
+                let all = u64::MAX;
+                let plenty =
+                    Space { free_bytes: all, total_bytes: all, free_inodes: all, total_inodes: 0 };
+                self.account().learn(plenty, 0, written_bytes, now);
+            }
+        }
+    }
+
+    /// Whether so many bytes may be added.
+    ///
+    /// # Errors
+    /// [`Error::LowSpace`]
+    pub async fn check(&self, bytes: u64) -> Result<()> {
+        if self.watermark.is_off() {
+            return Ok(());
+        }
+        self.refresh().await;
+        let now = self.clock.monotonic();
+        let mut account = self.account();
+        if account.fits(bytes, now) {
+            return Ok(());
+        }
+        if account.fits(bytes.min(AHEAD_BYTES_MAX), now) {
+            let (free_bytes, mark_bytes) = (account.free_bytes, account.mark_bytes);
+            tracing::info!(size_bytes = bytes, free_bytes, mark_bytes, "an upload does not fit");
+            return Err(Error::LowSpace);
+        }
+        Err(self.refuse(&mut account))
+    }
+
+    fn refuse(&self, account: &mut Account) -> Error {
+        if !account.refusing {
+            account.refusing = true;
+            self.short.notify_one();
+            let Account { free_bytes, mark_bytes, promised_bytes, has_inodes, .. } = *account;
+            tracing::warn!(
+                free_bytes,
+                mark_bytes,
+                promised_bytes,
+                has_inodes,
+                "too little room is left: uploads are refused until there is more"
+            );
+        }
+        Error::LowSpace
+    }
+
+    /// Looks at why a request failed: when the disk refused it, nothing is added for a moment.
+    pub fn note(&self, error: &Error) {
+        if matches!(error, Error::Full) && !self.watermark.is_off() {
+            let mut account = self.account();
+            account.paused_until = self.clock.monotonic() + PAUSE;
+            account.asked_at = None;
+            self.refuse(&mut account);
+        }
+    }
+
+    /// Nothing yet, for one request.
+    pub fn promise(&self) -> Promise<'_> {
+        Promise { room: self, bytes: 0 }
+    }
+
+    fn is_short(&self) -> bool {
+        self.account().refusing
+    }
+}
+
+/// What one request may write; ends with it.
+#[derive(Debug)]
+pub struct Promise<'a> {
+    room: &'a Room,
+    bytes: u64,
+}
+
+impl Promise<'_> {
+    /// Makes it at least `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::LowSpace`]
+    pub async fn cover(&mut self, bytes: u64) -> Result<()> {
+        let more = bytes.saturating_sub(self.bytes);
+        if more == 0 || self.room.watermark.is_off() {
+            return Ok(());
+        }
+        self.room.refresh().await;
+        let now = self.room.clock.monotonic();
+        let mut account = self.room.account();
+        if !account.fits(more, now) {
+            return Err(self.room.refuse(&mut account));
+        }
+        account.promised_bytes += more;
+        self.bytes += more;
+        Ok(())
+    }
+
+    /// So many of its bytes were written.
+    pub fn written(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        let mut account = self.room.account();
+        account.promised_bytes -= bytes;
+        account.written_bytes += bytes;
+        self.bytes -= bytes;
+    }
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        self.room.account().promised_bytes -= self.bytes;
+    }
+}
+
+/// What an upload that has sent `received` bytes is promised of the `left` that it announced.
+pub fn ahead_bytes(received: u64, left: u64) -> u64 {
+    left.min(received.max(AHEAD_FROM_BYTES)).min(AHEAD_BYTES_MAX)
+}
+
+impl Registry {
+    /// While uploads are refused: looks once a second whether there is room again, until `stop`.
+    pub async fn run_room(&self, stop: CancellationToken) {
+        let room = &self.inner.room;
+        loop {
+            tokio::select! {
+                () = room.short.notified() => {}
+                () = stop.cancelled() => return,
+            }
+            while room.is_short() {
+                tokio::select! {
+                    () = self.inner.clock.sleep(FRESH) => room.refresh().await,
+                    () = stop.cancelled() => return,
+                }
+            }
+            // What found no room may find it now.
+            self.inner.spill_wanted.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "room_tests.rs"]
+mod tests;

@@ -1,0 +1,138 @@
+//! The account against a store whose room is set by hand.
+
+use super::*;
+use crate::blob::MemoryBlobs;
+use crate::ops::clock::ManualClock;
+
+const MIB: u64 = 1 << 20;
+
+struct Fixture {
+    blobs: MemoryBlobs,
+    clock: Arc<ManualClock>,
+    room: Arc<Room>,
+}
+
+/// A file system of 1000 MiB with a mark of 50 MiB, and so much free.
+fn fixture(free_mib: u64) -> Fixture {
+    let (blobs, clock) = (MemoryBlobs::default(), Arc::new(ManualClock::default()));
+    blobs.set_space(free_mib * MIB, 1000 * MIB);
+    let store = Arc::new(blobs.clone());
+    let room = Room::new(store, Arc::clone(&clock) as Arc<dyn Clock>, Watermark::default());
+    Fixture { blobs, clock, room: Arc::new(room) }
+}
+
+impl Fixture {
+    fn set_free(&self, mib: u64) {
+        self.blobs.set_space(mib * MIB, 1000 * MIB);
+    }
+
+    async fn is_taken(&self, mib: u64) -> bool {
+        self.room.check(mib * MIB).await.is_ok()
+    }
+}
+
+#[test]
+fn of_two_bounds_the_smaller_counts() {
+    let mark = |watermark: Watermark, total_mib: u64| watermark.mark_bytes(total_mib * MIB) / MIB;
+    assert_eq!(mark(Watermark::default(), 1000), 50);
+    assert_eq!(mark(Watermark::default(), 1_000_000), 1024);
+    assert_eq!(mark(Watermark { size_bytes: 7 * MIB, percent: 100 }, 1000), 7);
+    assert_eq!(mark(Watermark { size_bytes: u64::MAX, percent: 10 }, 1000), 100);
+}
+
+#[tokio::test]
+async fn content_is_added_down_to_the_mark_and_not_below() {
+    let it = fixture(60);
+    assert!(it.is_taken(10).await);
+    assert!(!it.is_taken(11).await, "R6");
+    it.set_free(49);
+    assert!(it.is_taken(10).await, "the answer of a moment ago still counts");
+    it.clock.advance(FRESH);
+    assert!(!it.is_taken(0).await, "R6");
+    it.set_free(50);
+    it.clock.advance(FRESH);
+    assert!(it.is_taken(0).await);
+}
+
+#[tokio::test]
+async fn promises_and_what_was_written_since_count() {
+    let it = fixture(100);
+    let mut first = it.room.promise();
+    first.cover(30 * MIB).await.unwrap();
+    assert!(it.is_taken(20).await);
+    assert!(!it.is_taken(21).await, "R6: promised");
+    first.written(10 * MIB);
+    assert!(!it.is_taken(21).await, "R6: written, and the file system was not asked again");
+    it.set_free(90);
+    it.clock.advance(FRESH);
+    assert!(it.is_taken(20).await, "written and seen: it counts once");
+    assert!(!it.is_taken(21).await);
+    first.cover(30 * MIB).await.unwrap();
+    assert!(it.is_taken(10).await, "a promise is topped up, not made anew");
+    drop(first);
+    assert!(it.is_taken(40).await, "it ends with its request");
+}
+
+#[tokio::test]
+async fn a_burst_of_requests_does_not_pass_the_mark() {
+    let it = fixture(100);
+    let mut kept = Vec::new();
+    for _ in 0..200 {
+        let mut promise = it.room.promise();
+        if promise.cover(MIB).await.is_ok() {
+            kept.push(promise);
+        }
+    }
+    assert_eq!(kept.len(), 50, "R6");
+}
+
+#[tokio::test]
+async fn few_inodes_are_little_room() {
+    // The model counts none, so the account is asked directly.
+    let space = |free_inodes| Space {
+        free_bytes: 1000 * MIB,
+        total_bytes: 1000 * MIB,
+        free_inodes,
+        total_inodes: 400,
+    };
+    let mut account = Account::default();
+    for (free_inodes, fits) in [(4, true), (3, false), (400, true)] {
+        account.learn(space(free_inodes), 50 * MIB, 0, Duration::ZERO);
+        assert_eq!(account.fits(0, Duration::ZERO), fits, "{free_inodes}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_refused_write_nothing_is_added_for_a_moment() {
+    let it = fixture(500);
+    assert!(it.is_taken(1).await);
+    it.room.note(&Error::SizeInvalid);
+    it.room.note(&Error::LowSpace);
+    assert!(it.is_taken(1).await, "neither is the disk's refusal");
+    it.room.note(&Error::Full);
+    assert!(!it.is_taken(0).await);
+    assert!(it.room.is_short());
+    it.clock.advance(PAUSE);
+    assert!(it.is_taken(1).await);
+    assert!(!it.room.is_short());
+}
+
+#[tokio::test]
+async fn without_a_watermark_everything_is_taken() {
+    let blobs = MemoryBlobs::default();
+    blobs.set_space(0, MIB);
+    let off = Watermark { size_bytes: 0, ..Watermark::default() };
+    let room = Room::new(Arc::new(blobs), Arc::new(ManualClock::default()), off);
+    room.check(u64::MAX).await.unwrap();
+    room.note(&Error::Full);
+    room.promise().cover(u64::MAX).await.unwrap();
+    assert!(!room.is_short());
+}
+
+#[test]
+fn a_client_cannot_claim_room_by_announcing() {
+    assert_eq!(ahead_bytes(0, 3), 3);
+    assert_eq!(ahead_bytes(0, u64::MAX), 4 * MIB);
+    assert_eq!(ahead_bytes(10 * MIB, u64::MAX), 10 * MIB);
+    assert_eq!(ahead_bytes(1 << 40, u64::MAX), 64 * MIB);
+}
