@@ -76,7 +76,7 @@ pub struct Store {
 impl Store {
     /// Locks and opens the store below `root`, making it when there is nothing there.
     pub async fn open(root: &Path, database: DatabaseOptions) -> anyhow::Result<Self> {
-        let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
+        let vfs = file_system(root)?;
         let (blocking, random) = (Blocking::Pool, Arc::new(OsRandom));
         let claim = {
             let (vfs, paths) = (Arc::clone(&vfs), Paths::new(root));
@@ -204,6 +204,20 @@ impl App {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// The operating system's; in a build for the crash tests the process may die in it.
+#[cfg_attr(not(feature = "failpoints"), expect(clippy::unnecessary_wraps, reason = "see above"))]
+fn file_system(root: &Path) -> anyhow::Result<Arc<dyn Vfs>> {
+    let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
+    #[cfg(feature = "failpoints")]
+    let vfs = {
+        use crate::disk::failpoint::{VARIABLE, armed};
+        Arc::new(armed(vfs, root, std::env::var(VARIABLE).ok().as_deref())?)
+    };
+    #[cfg(not(feature = "failpoints"))]
+    let _ = root;
+    Ok(vfs)
 }
 
 /// Waits for a background task; one that panicked has said so already.

@@ -27,7 +27,7 @@ pub mod oci;
 pub mod ops;
 pub mod registry;
 
-#[cfg(all(feature = "mutant-ack-before-commit", not(debug_assertions)))]
-compile_error!("mutant-ack-before-commit loses data; it exists for the crash test alone");
+#[cfg(all(feature = "failpoints", not(debug_assertions)))]
+compile_error!("failpoints kill the process or lose data; they exist for the crash test alone");
 #[cfg(all(feature = "sim", not(debug_assertions)))]
 compile_error!("sim holds mutants that lose data: build it with `--profile checked`");

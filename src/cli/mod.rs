@@ -70,6 +70,9 @@ enum Command {
     },
     /// Ask the running server whether it is ready: exit code 0 if so, 1 if not.
     Health(ConfigOption),
+    /// List where a build for the crash tests can be made to die.
+    #[cfg(feature = "failpoints")]
+    Failpoints,
 }
 
 #[derive(Debug, Subcommand)]
@@ -97,6 +100,10 @@ pub fn run() -> ExitCode {
         }
         Command::Ls { repository, json, config } => ls::run(repository, json, config.config, out),
         Command::Health(config) => health::run(config.config, out),
+        #[cfg(feature = "failpoints")]
+        Command::Failpoints => crate::disk::failpoint::list()
+            .try_for_each(|line| writeln!(out, "{line}"))
+            .map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -47,6 +47,18 @@ pub(super) fn sync_os_directory(path: &Path) -> Result<()> {
     directory.sync_all().map_err(|source| Error::new(SYNC, path, source))
 }
 
+/// Passes a file's sync on, for a [`VfsFile`] around another one: it is no step of its own.
+#[cfg(feature = "failpoints")]
+pub(super) fn sync_inner_data(inner: &dyn VfsFile) -> Result<()> {
+    inner.sync_data()
+}
+
+/// Passes a directory's sync on, for a [`Vfs`] around another one.
+#[cfg(feature = "failpoints")]
+pub(super) fn sync_inner_directory(inner: &dyn Vfs, path: &Path) -> Result<()> {
+    inner.sync_dir(path)
+}
+
 /// Makes a file's data and length durable (not its name, V1). After an error the file's content
 /// is unknown and must not be synced again (V3).
 pub fn sync_file(file: &dyn VfsFile, step: Step) -> Result<()> {

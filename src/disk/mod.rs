@@ -6,6 +6,8 @@
 //! retried on the same file or directory.
 
 pub mod durable;
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
 mod os;
 #[cfg(test)]
 pub(crate) mod probe;

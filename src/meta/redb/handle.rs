@@ -259,6 +259,12 @@ impl Handle {
         transaction.set_two_phase_commit(true);
         let size_bytes = self.file.size_bytes.load(Ordering::Relaxed);
         transaction.set_quick_repair(size_bytes > QUICK_REPAIR_SIZE_BYTES);
+        // A mutant: the crash test must notice commits that a kill takes back.
+        #[cfg(feature = "failpoints")]
+        if crate::disk::failpoint::is_mutant("commit-in-memory") {
+            let set = transaction.set_durability(redb::Durability::None);
+            set.map_err(|error| Error::Backend(error.to_string()))?;
+        }
         Ok(transaction)
     }
 

@@ -228,8 +228,10 @@ impl Writer {
         let result = match counted {
             Ok(Some(_)) => {
                 // A mutant: the crash test must notice answers that leave before their commit.
-                #[cfg(feature = "mutant-ack-before-commit")]
-                batch.iter_mut().for_each(|job| job.answer(None));
+                #[cfg(feature = "failpoints")]
+                if crate::disk::failpoint::is_mutant("ack-before-commit") {
+                    batch.iter_mut().for_each(|job| job.answer(None));
+                }
                 guarded(|| Ok(transaction.commit()?))
             }
             Ok(None) => guarded(|| Ok(transaction.abort()?)),
