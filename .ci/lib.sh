@@ -135,6 +135,53 @@ enter_own_network() {
     exec unshare --net -- "$@"
 }
 
+# own_mounts SCRIPT [ARGUMENT...]: goes on in a mount namespace of its own, so that whatever is
+# mounted there, and its loop devices, end with the script, however that ends. Without root it
+# fails: what needs a file system of its own is not skipped.
+own_mounts() {
+    [[ ${KELSON_OWN_MOUNTS:-} != "$$" ]] || return 0
+    [[ $(id -u) == 0 ]] || die "$1 needs root: it mounts file systems of its own"
+    apt_install unshare=util-linux
+    rm -rf "$work"
+    # unshare execs the script in its own place, so the process id tells that it is inside.
+    export KELSON_OWN_MOUNTS=$$
+    exec unshare --mount --propagation private -- "$@"
+}
+
+# build_failpoints: $failpoint_binary, a development build, so that it shares its dependencies with
+# the tests; the feature does not compile without debug assertions. It can be made to die at a
+# named place, and to break a promise (KELSON_MUTANT), so that a test is seen to notice.
+build_failpoints() {
+    say "building with failpoints"
+    (cd "$repository_root" && cargo build --quiet --bin kelson --features failpoints)
+    failpoint_binary=$work/kelson-failpoints
+    cp "$repository_root/target/debug/kelson" "$failpoint_binary"
+    # The next `cargo build` makes the ordinary development binary again.
+    rm -f "$repository_root/target/debug/kelson"
+}
+
+# caught MUTANT COMMAND...: whether the command, with `--mutant MUTANT`, fails with exit status 1:
+# something was lost, and that was noticed.
+caught() {
+    local mutant=$1 status=0 log=$work/$1.log
+    shift
+    "$@" --mutant "$mutant" >"$log" 2>&1 || status=$?
+    grep -E '^ +[A-Z]+ |^RESULT' "$log" | sed -E "s/^RESULT ([a-z]+)/RESULT \\1-$mutant/" || true
+    ((status == 1)) || { tail -20 "$log" && return 1; }
+}
+
+# verdict WHAT COMMAND...: runs it and says whether it passed; a failure sets $failed.
+verdict() {
+    local what=$1
+    shift
+    if "$@"; then
+        say "PASS $what"
+    else
+        say "FAIL $what"
+        failed=1
+    fi
+}
+
 # start_docker FOLDER [OPTION...]: Debian's Docker engine with folders and a socket of its own.
 # Defines docker_network (what it could set up) and points DOCKER_HOST to it.
 start_docker() {
