@@ -45,7 +45,7 @@ class Pusher(threading.Thread):
         self.failure, self.pushes, self.plant = None, 0, None
         self.tolerant = False   # of refusals: a peer's are counted when things are checked
         self.may_refuse = False  # once `stopping` is set: its disk is gone
-        self.large = 0.01       # share of images with a layer of 5 MB
+        self.medium, self.large = 0.15, 0.01    # share of images with a layer of 200 kB, of 5 MB
 
     def run(self):
         while True:
@@ -61,6 +61,7 @@ class Pusher(threading.Thread):
                 if not self.tolerant:
                     self.failure = error.text
                     return
+                time.sleep(0.005)
             except Exception as error:  # noqa: BLE001 - reported by the main thread
                 self.failure = f"{type(error).__name__}: {error}"
                 return
@@ -170,7 +171,7 @@ class Pusher(threading.Thread):
     def push_image(self):
         draw = self.random.random()
         sizes = [self.random.randrange(2, 20_000) for _ in range(self.random.randrange(1, 3))]
-        if draw < 0.15:
+        if self.random.random() < self.medium:
             sizes.append(200_000)
         if self.random.random() < self.large:
             sizes.append(5_000_000)
@@ -200,7 +201,7 @@ class Pusher(threading.Thread):
 
     def pick_tag(self):
         draw = self.random.random()
-        live = [tag for tag, digest in self.repo.tags.items() if digest]
+        live = self.repo.live_tags()
         if draw < 0.1:
             return None         # by digest alone
         if draw < 0.3 and live:
@@ -214,7 +215,7 @@ class Pusher(threading.Thread):
         repo.recent.add(digest)
         repo.documents[digest] = document
         if tag:
-            repo.unsure_tags[tag] = {old, digest}
+            repo.unsure_tags[tag] = {old, digest} | repo.unsure_tags.get(tag, set())
             repo.recent_tags.add(tag)
         while True:
             status, _, text = self.client.call(
@@ -235,7 +236,11 @@ class Pusher(threading.Thread):
 
     def delete_document(self):
         repo = self.repo
-        digest = self.random.choice([d for d in repo.documents if d not in repo.unsure])
+        unsure = repo.unsure.union(*repo.unsure_tags.values())
+        sure = [digest for digest in repo.documents if digest not in unsure]
+        if not sure:
+            return
+        digest = self.random.choice(sure)
         tags = [tag for tag, at in repo.tags.items() if at == digest]
         repo.unsure.add(digest)
         repo.recent.add(digest)
@@ -251,24 +256,15 @@ class Pusher(threading.Thread):
 
     def delete_tag(self):
         repo = self.repo
-        live = [tag for tag, digest in repo.tags.items() if digest]
+        live = repo.live_tags()
         if not live:
             return
         tag = self.random.choice(live)
-        digest = repo.tags[tag]
-        repo.unsure_tags[tag] = {digest, None}
+        repo.unsure_tags[tag] = {repo.tags[tag], None}
         repo.recent_tags.add(tag)
-        if self.registry.untag_deletes:
-            repo.unsure.add(digest)
-            repo.recent.add(digest)
         self.client.must((202,), "DELETE", repo.path(f"manifests/{tag}"))
         del repo.unsure_tags[tag]
         repo.tags[tag] = None
-        if self.registry.untag_deletes:
-            # Its manifest may have gone with it, and that is how this registry works.
-            repo.unsure.discard(digest)
-            if digest not in repo.tags.values():
-                repo.documents.pop(digest)
 
 
 class Straggler(threading.Thread):

@@ -73,6 +73,10 @@ class Repository:
         return {part["digest"] for document in self.documents.values()
                 for part in parts(document)}
 
+    def live_tags(self):
+        """Tags that are known to be there."""
+        return [tag for tag, digest in self.tags.items() if digest and tag not in self.unsure_tags]
+
     def garbage(self):
         """Digests of acknowledged blobs that no document needs: there, or collected."""
         return self.blobs.keys() - self.held()

@@ -5,9 +5,8 @@ What is known of each beyond HTTP stands in its attributes:
   grace_s        seconds that an unused blob is kept at least
   resumes        an acknowledged part of an upload survives a kill
   atomic         a manifest and its tag change together
-  untag_deletes  deleting a tag may delete the manifest, if that has no other tag
 """
-import ctypes, json, os, random, signal, socket, subprocess, sys, time  # noqa: E401
+import ctypes, os, random, signal, socket, subprocess, sys, time  # noqa: E401
 
 from load import Client
 from model import Cut
@@ -41,7 +40,7 @@ class Registry:
     """A server in a process of its own, on one store."""
 
     name = "registry"
-    collects = resumes = atomic = untag_deletes = False
+    collects = resumes = atomic = False
     grace_s = 3600.0
 
     def __init__(self, binary, folder, log):
@@ -181,34 +180,7 @@ http: {{addr: "127.0.0.1:{self.port}", relativeurls: true, secret: of-all-restar
         return os.path.join(self.root, "docker/registry/v2/blobs"), None
 
 
-class Zot(Registry):
-    """zot in its default, or with `commit: true`; its collector runs by itself."""
-
-    name = "zot"
-    commit = False
-    untag_deletes = True
-
-    def command(self):
-        path = os.path.join(self.folder, "zot.json")
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump({"distSpecVersion": "1.1.1",
-                       "storage": {"rootDirectory": self.root, "commit": self.commit},
-                       "http": {"address": "127.0.0.1", "port": str(self.port)},
-                       "log": {"level": "error"}}, file)
-        return [self.binary, "serve", path]
-
-    def paths(self):
-        return self.root, None
-
-
-class ZotCommit(Zot):
-    """zot that syncs."""
-
-    name = "zot commit"
-    commit = True
-
-
-DRIVERS = {driver.name: driver for driver in (Kelson, Distribution, Zot, ZotCommit)}
+DRIVERS = {driver.name: driver for driver in (Kelson, Distribution)}
 
 
 def show_log(path):
