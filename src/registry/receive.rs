@@ -288,12 +288,17 @@ impl Registry {
         Ok(())
     }
 
-    /// Removes every trace of a session.
+    /// Removes every trace of a session that is closed. It stays known until the rest is gone:
+    /// whoever asks for one that is not known brings it back from its row.
     pub(super) async fn abandon(&self, id: UploadId) -> Result<()> {
+        let removed = self.remove_durable(id).await;
         self.inner.sessions.remove(id);
+        removed
+    }
+
+    async fn remove_durable(&self, id: UploadId) -> Result<()> {
         self.inner.meta.forget_upload(id).await?;
-        self.inner.blobs.discard(id).await?;
-        Ok(())
+        Ok(self.inner.blobs.discard(id).await?)
     }
 
     /// A session that exists only for the request that holds it.

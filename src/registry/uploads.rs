@@ -118,13 +118,7 @@ impl Registry {
     async fn session(&self, repo: &RepositoryName, id: UploadId) -> Result<Arc<Session>> {
         let session = match self.inner.sessions.get(id) {
             Some(session) => session,
-            None => {
-                let record = self.inner.meta.upload(id).await?.ok_or(Error::UploadUnknown)?;
-                if record.repository != *repo {
-                    return Err(Error::UploadUnknown);
-                }
-                self.inner.sessions.adopt(Session::suspended(record))
-            }
+            None => self.adopt_session(id).await?,
         };
         if session.repository == *repo { Ok(session) } else { Err(Error::UploadUnknown) }
     }
@@ -136,6 +130,18 @@ impl Registry {
             self.inner.room.check(announced.unwrap_or(0)).await?;
         }
         Ok(self.inner.room.promise())
+    }
+
+    /// The session of that id that an earlier process left, or that this one put out of memory.
+    async fn adopt_session(&self, id: UploadId) -> Result<Arc<Session>> {
+        let record = self.inner.meta.upload(id).await?.ok_or(Error::UploadUnknown)?;
+        let session = self.inner.sessions.adopt(Session::suspended(record));
+        // Another request may have adopted and ended it since the row was read.
+        if self.inner.meta.upload(id).await?.is_none() {
+            self.inner.sessions.remove(id);
+            return Err(Error::UploadUnknown);
+        }
+        Ok(session)
     }
 
     /// Checks where the chunk belongs and takes its bytes in. An error leaves the session usable.
