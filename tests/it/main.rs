@@ -27,6 +27,8 @@ mod manifests;
 #[cfg(test)]
 mod mounts;
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod ranges;
 #[cfg(test)]
 mod referrers;

@@ -164,6 +164,11 @@ impl Request<'_> {
         self.try_send().unwrap()
     }
 
+    /// `None`: the connection was cut, and nobody knows what became of it.
+    pub fn send_or_cut(self) -> Option<Response> {
+        self.try_send().ok()
+    }
+
     /// Errors are those of the connection.
     pub fn try_send(self) -> Result<Response, ureq::Error> {
         let asked = format!("{} {:.200}", self.method, self.url);

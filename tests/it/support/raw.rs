@@ -47,6 +47,11 @@ impl Raw {
         self.send(format!("{line} HTTP/1.1\r\nHost: registry.test\r\n{headers}\r\n"));
     }
 
+    /// Waits for the first byte of an answer.
+    pub fn await_answer(&mut self) {
+        assert!(!self.reader.fill_buf().unwrap().is_empty(), "the connection ended");
+    }
+
     /// Reads one answer; `None` when the connection ended before its first byte.
     pub fn try_response(&mut self) -> Option<RawResponse> {
         let status_line = self.line()?;

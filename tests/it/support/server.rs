@@ -150,6 +150,11 @@ impl Server {
         self.running.as_ref().expect("a running server").signal(Signal::TERM);
     }
 
+    /// Kills it (SIGKILL) without waiting.
+    pub fn begin_kill(&self) {
+        self.running.as_ref().expect("a running server").signal(Signal::KILL);
+    }
+
     /// Stops it (SIGTERM) and waits; the exit status and all it wrote.
     pub fn stop(&mut self) -> (ExitStatus, String) {
         self.terminate();
@@ -163,7 +168,7 @@ impl Server {
 
     /// Kills it (SIGKILL).
     pub fn kill(&mut self) {
-        self.running.as_ref().expect("a running server").signal(Signal::KILL);
+        self.begin_kill();
         let (status, _) = self.wait();
         assert!(!status.success());
     }
