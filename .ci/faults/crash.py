@@ -139,7 +139,7 @@ def cycle(args, registry, repositories, chance, figures, number):
     figures.stops, figures.kills = figures.stops + soft, figures.kills + (not soft)
     if soft:
         figures.stop_ms.append(took_ms)
-    if number % GC_EVERY == 0:
+    if number % GC_EVERY == 0 and not soft:
         registry.gc()
     ready_ms = registry.start()
     full = number % FULL_CHECK_EVERY == 0 or number == args.kills + args.stops
@@ -157,13 +157,26 @@ def cycle(args, registry, repositories, chance, figures, number):
     return wrong
 
 
-def run(args, registry, chance):
+def campaign(args, registry, chance, go_on=False):
+    """All cycles, or those up to the first loss: the figures, and what the pushers know."""
     repositories = [Repository(f"crash/p{n}") for n in range(PUSHERS)]
     figures = Figures()
     registry.start_new(args.mutant)
     for number in range(1, args.kills + args.stops + 1):
-        if cycle(args, registry, repositories, chance, figures, number):
+        try:
+            wrong = cycle(args, registry, repositories, chance, figures, number)
+        except DidNotStart as error:
+            if not go_on:
+                raise
+            figures.wrong.append(Wrong("stuck", str(error)))
             break
+        if wrong and not go_on:
+            break
+    return figures, repositories
+
+
+def run(args, registry, chance):
+    figures, repositories = campaign(args, registry, chance)
     orphans = count_orphans(registry, repositories)
     report(figures, repositories, len(orphans))
     slow = figures.ready(0.99)

@@ -43,7 +43,7 @@ class Pusher(threading.Thread):
         self.registry, self.stopping, self.acknowledged = registry, stopping, acknowledged
         self.client, self.repo, self.random = Client(registry.port), repository, random.Random(seed)
         self.failure, self.pushes, self.plant = None, 0, None
-        self.tolerant = False   # of refusals: a peer's are counted when things are checked
+        self.tolerant = not registry.strict     # what is refused is counted by the checks
         self.may_refuse = False  # once `stopping` is set: its disk is gone
         self.medium, self.large = 0.15, 0.01    # share of images with a layer of 200 kB, of 5 MB
 

@@ -20,7 +20,8 @@ class Wrong(Exception):
 
     kind: lost (not there), corrupt (other bytes), unpullable (listed, but not whole), revived
     (deleted, but there), refused (an answer that no registry may give), upload (a resumed upload
-    does not stand where it stood), staging (more uploads on disk than anybody knows).
+    does not stand where it stood), staging (more uploads on disk than anybody knows), stuck
+    (the server does not start).
     about: the image or tag, so that one that is wrong in several places is counted once.
     """
 

@@ -47,7 +47,13 @@ def rounds(registry, disk, mode, count, chance, go_on=False, mutant=None):
     repositories, figures = [Repository(f"crash/p{n}") for n in range(PUSHERS)], Figures()
     registry.start_new(mutant)
     for number in range(1, count + 1):
-        pushes, failures, ready_ms = one_round(registry, disk, mode, repositories, chance)
+        try:
+            pushes, failures, ready_ms = one_round(registry, disk, mode, repositories, chance)
+        except DidNotStart as error:
+            if not go_on:
+                raise
+            figures.wrong.append(Wrong("stuck", str(error)))
+            break
         full = number % FULL_CHECK_EVERY == 0 or number == count
         checked, wrong = verify(registry, repositories, full, chance)
         if registry.resumes:

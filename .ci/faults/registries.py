@@ -5,6 +5,7 @@ What is known of each beyond HTTP stands in its attributes:
   grace_s        seconds that an unused blob is kept at least
   resumes        an acknowledged part of an upload survives a kill
   atomic         a manifest and its tag change together
+  strict         an answer that it may not give is a failure; a peer's is counted
 """
 import ctypes, os, random, signal, socket, subprocess, sys, time  # noqa: E401
 
@@ -40,7 +41,7 @@ class Registry:
     """A server in a process of its own, on one store."""
 
     name = "registry"
-    collects = resumes = atomic = False
+    collects = resumes = atomic = strict = False
     grace_s = 3600.0
 
     def __init__(self, binary, folder, log):
@@ -135,7 +136,7 @@ class Kelson(Registry):
     """As released, with a collector that never rests."""
 
     name = "kelson"
-    resumes = atomic = True
+    resumes = atomic = strict = True
 
     def command(self):
         return [self.binary, "serve"]
@@ -155,6 +156,7 @@ class Distribution(Registry):
     """distribution with the settings of its published images, and deletion."""
 
     name = "distribution"
+    collects = True     # its `gc` does, while it is down
 
     def command(self):
         return [self.binary, "serve", self.config()]
