@@ -148,16 +148,15 @@ own_mounts() {
     exec unshare --mount --propagation private -- "$@"
 }
 
-# build_failpoints: $failpoint_binary, a development build, so that it shares its dependencies with
-# the tests; the feature does not compile without debug assertions. It can be made to die at a
-# named place, and to break a promise (KELSON_MUTANT), so that a test is seen to notice.
+# build_failpoints: $failpoint_binary, which can be made to die at a named place, and to break a
+# promise (KELSON_MUTANT), so that a test is seen to notice. No release has either.
 build_failpoints() {
     say "building with failpoints"
-    (cd "$repository_root" && cargo build --quiet --bin kelson --features failpoints)
+    (cd "$repository_root" && cargo build --quiet --profile checked --bin kelson \
+        --features failpoints)
+    # A copy, because the next suite may build another one in its place.
     failpoint_binary=$work/kelson-failpoints
-    cp "$repository_root/target/debug/kelson" "$failpoint_binary"
-    # The next `cargo build` makes the ordinary development binary again.
-    rm -f "$repository_root/target/debug/kelson"
+    cp "$repository_root/target/checked/kelson" "$failpoint_binary"
 }
 
 # caught MUTANT COMMAND...: whether the command, with `--mutant MUTANT`, fails with exit status 1:
