@@ -1,60 +1,69 @@
 #!/usr/bin/env python3
 """The device fails once: at the n-th sync, write or truncation of a thread, for n = 1, 2, ...
 
-    eio.py [--syncs 1-20,30,40] [--writes 1-10,20] [--truncates 1-4] [--binary PATH] [--seed N]
+    eio.py [--starts 1-16] [--dirs 1-8] [--uploads 1-4] [--writes 1-4] [--truncates 1-3]
+           [--brokens 1-4] [--binary PATH] [--seed N]
 
-The server runs under strace, which lets one system call of each thread fail with EIO instead of
-doing it, on a file system of its own. Eight clients push. Then the server must be read-only
-(writes 503, reads 200, /readyz 503), or have ended with an error, or, where only an upload's own
-file failed, still serve. The power is cut, so that nothing is left that was not really synced,
-and whatever was acknowledged must be there. A sync that failed must not have been tried again.
+strace lets one system call of each of the server's threads fail with EIO instead of doing it: from
+the start on (any sync), or once it serves (syncs of directories, those of uploads, writes,
+truncations), or every sync from there on. Eight clients push, and try again what was answered
+with an error. Then the server must be read-only (writes 503, reads 200, /readyz 503), or have
+ended with an error, or, where only an upload's own file failed, still serve. The power is cut, so
+that nothing is left that was not really synced, and whatever was acknowledged must be there. A
+sync that failed must not have been tried again.
 
 Exit status: 0 nothing lost and nothing silent, 1 otherwise, 2 it could not be run.
 """
-import argparse, os, random, re, sys, tempfile, time  # noqa: E401
+import argparse, os, random, re, subprocess, sys, tempfile, time  # noqa: E401
 from collections import Counter
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from crash import PUSHERS, Figures, Load  # noqa: E402
 from ground import Disk  # noqa: E402
 from load import OCTETS, Client  # noqa: E402
-from model import Cut, Repository, sha256  # noqa: E402
+from model import Cut, Repository, Upload, content, sha256  # noqa: E402
 from registries import DidNotStart, Kelson, show_log  # noqa: E402
 from verify import verify  # noqa: E402
 
 SYNCS = "fsync,fdatasync"
-CALLS = {"sync": SYNCS, "write": "pwrite64", "truncate": "ftruncate"}
+# What fails, and whether only once the server serves; `broken` fails from the n-th on.
+KINDS = {"start": (SYNCS, False), "dir": ("fsync", True), "upload": ("fdatasync", True),
+         "write": ("pwrite64", True), "truncate": ("ftruncate", True), "broken": (SYNCS, True)}
 REACH_LIMIT_S, AFTERWARDS_S = 2.5, 0.2
-CALL = re.compile(r"^(\d+) +(?:(\w+)\(\d+<([^>]*)>|<\.\.\. (\w+) resumed>)")
+CALL = re.compile(r"^(\d+) +(?:(\w+)\((?:\d+<([^>]*)>|AT_FDCWD<[^>]*>, \"([^\"]*)\")"
+                  r"|<\.\.\. \w+ resumed>)")
 
 
 def events(trace):
-    """(call, path, failed, whether it is the end) of each line of a trace that is about a file."""
+    """(call, path, text, whether it begins, whether it ends) of each line about a file."""
     begun = {}
     with open(trace, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             found = CALL.match(line)
             if not found:
                 continue
-            thread, call, path, resumed = found.groups()
-            if resumed:
-                call, path = begun.pop(thread, (resumed, "?"))
-            ended = "unfinished ..." not in line
-            if not ended:
-                begun[thread] = (call, path)
-            yield call, path.removesuffix(" (deleted)"), "INJECTED" in line, ended, bool(resumed)
+            thread, call, file, name = found.groups()
+            begins, ends = call is not None, "unfinished ..." not in line
+            if begins:
+                begun[thread] = (call, (file or name).removesuffix(" (deleted)"))
+            if thread in begun:
+                yield *begun[thread], line, begins, ends
 
 
 def failures(trace):
-    """Paths whose call was made to fail, and those that were synced again after a failed sync."""
-    failed, again, syncs = set(), set(), SYNCS.split(",")
-    unsynced = set()
-    for call, path, injected, ended, resumed in events(trace):
-        if call in syncs and not resumed and path in unsynced:
+    """Paths whose call was made to fail, and those that were synced again after a failed sync.
+
+    A file that was made anew, or cut back to what was durable before, is not what failed.
+    """
+    failed, unsynced, again = set(), set(), set()
+    for call, path, text, begins, ends in events(trace):
+        if call == "ftruncate" or (call == "openat" and "O_EXCL" in text):
+            unsynced.discard(path)
+        if call in SYNCS.split(",") and begins and path in unsynced:
             again.add(path)
-        if injected and ended:
+        if ends and "INJECTED" in text:
             failed.add(path)
-            if call in syncs:
+            if call in SYNCS.split(","):
                 unsynced.add(path)
     return failed, again
 
@@ -66,7 +75,7 @@ class Trial:
         self.disk, self.chance = Disk("ext4", folder), chance
         self.registry = Kelson(binary, self.disk.path, log)
         self.repositories = [Repository(f"crash/p{n}") for n in range(PUSHERS)]
-        self.trace = os.path.join(folder, "trace")
+        self.trace, self.tracer = os.path.join(folder, "trace"), None
         self.figures, self.outcomes, self.wrong = Figures(), Counter(), []
 
     def prepare(self):
@@ -84,13 +93,16 @@ class Trial:
 
     def run(self, kind, number):
         """Lets the call fail, and looks at what the server makes of it."""
-        self.registry.prefix = [
-            "strace", "-D", "-f", "--seccomp-bpf", "-qq", "-y", "-o", self.trace,
-            "-e", f"trace={SYNCS},{CALLS[kind]}",
-            "-e", f"inject={CALLS[kind]}:error=EIO:when={number}"]
+        calls, later = KINDS[kind]
+        strace = ["strace", "-f", "-qq", "-y", "-o", self.trace,
+                  "-e", f"trace={SYNCS},ftruncate,openat,{calls}",
+                  "-e", f"inject={calls}:error=EIO:when={number}{'+' * (kind == 'broken')}"]
+        self.registry.prefix = [] if later else [*strace, "-D", "--seccomp-bpf"]
         wrong, load = [], None
         try:
             self.registry.start()
+            if later:
+                self.attach(strace + self.scene(kind))
             load = Load(self.registry, self.repositories, self.chance, tolerant,
                         cuts_are_failures=False)
             self.wait()
@@ -102,8 +114,48 @@ class Trial:
         failed, again = failures(self.trace)
         self.lose_power(load)
         wrong += [f"{path} was synced again after its sync failed" for path in sorted(again)]
-        wrong += self.silent(kind, outcome, failed)
+        wrong += self.silent(calls, outcome, failed)
         self.check(kind, number, outcome if failed else "not reached", wrong)
+
+    def attach(self, strace):
+        """Watches the running server; ends with it."""
+        pid = self.registry.process.pid
+        open(self.trace, "wb").close()
+        self.tracer = subprocess.Popen([*strace, "-p", str(pid)], stdin=subprocess.DEVNULL)
+        limit = time.monotonic() + 10
+        while time.monotonic() < limit:
+            tasks = [f"/proc/{pid}/task/{task}/status" for task in os.listdir(f"/proc/{pid}/task")]
+            if all("TracerPid:\t0\n" not in open(task, encoding="utf-8").read() for task in tasks):
+                return
+            time.sleep(0.01)
+        raise RuntimeError("strace did not attach")
+
+    def scene(self, kind):
+        """What is to be there before the call fails; options that tell strace where it may."""
+        if kind == "upload":
+            names = self.begin_uploads(0)
+            staging = self.registry.paths()[1]
+            return [option for name in names
+                    for option in ("-P", os.path.join(staging, name, "data"))]
+        if kind == "truncate":      # an upload that goes on after a kill is cut to what is durable
+            self.begin_uploads(100_000)
+            self.registry.stop()
+            self.registry.start()
+        return []
+
+    def begin_uploads(self, size):
+        """An upload in each repository, with so many bytes so far; their names."""
+        client, names = Client(self.registry.port), []
+        for repository in self.repositories:
+            _, headers, _ = client.must((202,), "POST", repository.path("blobs/uploads/"), b"")
+            names.append(headers["Docker-Upload-UUID"])
+            upload = Upload(headers["Location"], self.chance.getrandbits(64), 300_000)
+            if size:
+                part = content(upload.seed, upload.size)[:size]
+                _, headers, _ = client.must((202,), "PATCH", upload.location, part, OCTETS)
+                upload.location = headers["Location"]
+            repository.upload = upload
+        return names
 
     def wait(self):
         limit = time.monotonic() + REACH_LIMIT_S
@@ -137,25 +189,30 @@ class Trial:
         wrong.append(f"/readyz says {ready}, a write is answered {wrote}")
         return "mixed"
 
-    def silent(self, kind, outcome, failed):
+    def silent(self, calls, outcome, failed):
         """Only an upload's own file may fail without consequences for the others."""
         shared = [path for path in failed if "/staging/" not in path]
-        if kind == "sync" and outcome == "serving" and shared:
+        if calls in (SYNCS, "fsync") and outcome == "serving" and shared:
             return [f"the server goes on after the failed sync of {', '.join(shared)}"]
         return []
 
     def lose_power(self, load):
         self.disk.cut("dropped")
         self.registry.stop()
+        if self.tracer:
+            self.tracer.wait(timeout=30)
+            self.tracer = None
         if load:
             load.end()
         self.disk.restore()
 
     def check(self, kind, number, outcome, wrong):
-        self.registry.prefix = []
+        self.registry.prefix, extra = [], self.registry.extra
+        self.registry.extra = {}
         ready_ms = self.registry.start()
         checked, found = verify(self.registry, self.repositories, False, self.chance)
         self.registry.stop()
+        self.registry.extra = extra
         wrong += [str(line) for line in found]
         self.figures.add(0, checked, found, ready_ms)
         self.outcomes[outcome] += 1
@@ -170,7 +227,7 @@ class Trial:
 
 
 def tolerant(pusher):
-    pusher.tolerant, pusher.medium = True, 0.6
+    pusher.tolerant, pusher.retries, pusher.medium = True, True, 0.6
 
 
 def numbers(text):
@@ -182,8 +239,10 @@ def numbers(text):
 
 def run(args, trial):
     trial.prepare()
-    for kind, text in (("sync", args.syncs), ("write", args.writes), ("truncate", args.truncates)):
-        for number in numbers(text):
+    if args.mutant:
+        trial.registry.extra["KELSON_MUTANT"] = args.mutant
+    for kind in KINDS:
+        for number in numbers(getattr(args, f"{kind}s")):
             trial.run(kind, number)
     outcomes = " ".join(f"{name.replace(' ', '_')}={count}"
                         for name, count in sorted(trial.outcomes.items()))
@@ -198,9 +257,13 @@ def run(args, trial):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--syncs", default="1-20,25,30,35,40,50,60")
-    parser.add_argument("--writes", default="1-8,16,32,64,128")
-    parser.add_argument("--truncates", default="1-4")
+    parser.add_argument("--starts", default="1-16,25,40")
+    parser.add_argument("--dirs", default="1-8")
+    parser.add_argument("--uploads", default="1-4")
+    parser.add_argument("--writes", default="1-6,20")
+    parser.add_argument("--truncates", default="1-3")
+    parser.add_argument("--brokens", default="1-4,10")
+    parser.add_argument("--mutant", help="a promise that a build with failpoints is to break")
     parser.add_argument("--binary", default="target/release/kelson")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     args = parser.parse_args()

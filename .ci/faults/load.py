@@ -26,7 +26,8 @@ class Client:
     def must(self, wanted, method, path, body=None, headers=None):
         status, got, text = self.call(method, path, body, headers)
         if status not in wanted:
-            raise Wrong("refused", f"{method} {path} answered {status}, not {wanted}: {text[:200]!r}")
+            text = f"{method} {path} answered {status}, not {wanted}: {text[:200]!r}"
+            raise Wrong("refused", text)
         return status, got, text
 
 
@@ -45,6 +46,7 @@ class Pusher(threading.Thread):
         self.failure, self.pushes, self.plant = None, 0, None
         self.tolerant = not registry.strict     # what is refused is counted by the checks
         self.may_refuse = False  # once `stopping` is set: its disk is gone
+        self.retries = False    # goes on with an upload that was refused
         self.medium, self.large = 0.15, 0.01    # share of images with a layer of 200 kB, of 5 MB
 
     def run(self):
@@ -67,6 +69,8 @@ class Pusher(threading.Thread):
                 return
 
     def one(self):
+        if self.retries and self.repo.upload:
+            self.retry_upload()
         draw = self.random.random()
         if draw < 0.05:
             self.cancel_upload()
@@ -135,13 +139,22 @@ class Pusher(threading.Thread):
 
     def leave_upload(self):
         """Begins an upload and leaves it alone; it goes on after the next kill."""
-        size = self.random.randrange(2, 100_000)
+        size = self.random.randrange(4, 100_000)
         upload = self.begin(self.random.getrandbits(64), size)
-        part = content(upload.seed, size)[:self.random.randrange(1, size)]
+        part = content(upload.seed, size)[:self.random.randrange(2, size)]
         upload.sent = len(part)
         _, headers, _ = self.client.must((202,), "PATCH", upload.location, part, OCTETS)
         upload.location, upload.acknowledged = headers["Location"], len(part)
         self.repo.kept_upload, self.repo.upload = upload, None
+
+    def retry_upload(self):
+        """Goes on with an upload that was answered with an error, from where it says it stands."""
+        upload = self.repo.upload
+        upload.tries += 1
+        status, headers, _ = self.client.call("GET", upload.location)
+        if status == 204 and upload.stands(headers) < upload.size and upload.tries < 4:
+            complete(self.client, self.repo, upload, headers)
+        self.repo.upload = None
 
     def push_garbage(self):
         """A blob that nothing refers to: new, or once more one that may be collected right now."""
@@ -265,6 +278,20 @@ class Pusher(threading.Thread):
         self.client.must((202,), "DELETE", repo.path(f"manifests/{tag}"))
         del repo.unsure_tags[tag]
         repo.tags[tag] = None
+
+
+def complete(client, repository, upload, headers):
+    """Sends what is missing of an upload whose state these headers tell, and ends it."""
+    data = content(upload.seed, upload.size)
+    digest = sha256(data)
+    repository.tried.add(digest)
+    _, headers, _ = client.must((202,), "PATCH", headers["Location"] or upload.location,
+                                data[upload.stands(headers):], OCTETS)
+    location = headers["Location"]
+    joint = "&" if "?" in location else "?"
+    client.must((201,), "PUT", f"{location}{joint}digest={digest}", b"", OCTETS)
+    repository.blobs[digest] = (upload.seed, upload.size)
+    return digest
 
 
 class Straggler(threading.Thread):

@@ -43,6 +43,13 @@ class Upload:
     def __init__(self, location, seed, size):
         self.location, self.seed, self.size = location, seed, size
         self.acknowledged = self.sent = 0   # bytes
+        self.tries = 0
+
+    @staticmethod
+    def stands(headers):
+        """How many bytes the registry says to have; one byte looks like none."""
+        end = (headers["Range"] or "").rpartition("-")[2]
+        return int(end) + 1 if end.isdigit() and end != "0" else 0
 
 
 class Repository:

@@ -1,10 +1,12 @@
 """After a restart: is everything that was acknowledged there, and nothing that was deleted?"""
 import json, random, threading, time  # noqa: E401
 
-from load import OCTETS, Client
+from load import Client, complete
 from model import Cut, Wrong, content, parts, sha256
 
-OLD_SAMPLES = 4     # documents from before, at each check that is not full
+# Of documents and unused blobs from before, and of the newest unused blobs, at each check that is
+# not full.
+OLD_SAMPLES, NEW_SAMPLES = 4, 3
 
 
 class Verifier:
@@ -34,8 +36,7 @@ class Verifier:
             self.attempt(self.check_document, digest, lambda d=digest: repo.forgive(d))
         for digest in self.pick(repo.deleted, repo.recent):
             self.attempt(self.check_deleted, digest, lambda d=digest: repo.deleted.discard(d))
-        garbage = sorted(repo.garbage())
-        for digest in garbage if self.full else self.random.sample(garbage, min(4, len(garbage))):
+        for digest in self.some_garbage():
             self.attempt(self.check_garbage, digest, lambda d=digest: repo.blobs.pop(d))
         if repo.kept_upload:
             self.attempt(self.resume, repo.kept_upload)
@@ -43,6 +44,15 @@ class Verifier:
         if self.full:
             repo.recent.clear()
             repo.recent_tags.clear()
+
+    def some_garbage(self):
+        """All at a full check; else the newest and a few others."""
+        held = self.repo.held()
+        garbage = [digest for digest in self.repo.blobs if digest not in held]
+        if self.full:
+            return garbage
+        old, new = garbage[:-NEW_SAMPLES], garbage[-NEW_SAMPLES:]
+        return new + self.random.sample(old, min(OLD_SAMPLES, len(old)))
 
     def attempt(self, check, item, forgive=None):
         self.checked += 1
@@ -146,21 +156,11 @@ class Verifier:
         """An upload goes on where it stood: all that was acknowledged, no more than was sent."""
         self.repo.kept_upload = None
         status, headers, _ = self.client.call("GET", upload.location)
-        ends = headers["Range"].rpartition("-")[2] if headers["Range"] else ""
-        stands = int(ends) + 1 if ends.isdigit() else 0
-        if status != 204 or not upload.acknowledged <= stands <= upload.sent:
+        if status != 204 or not upload.acknowledged <= upload.stands(headers) <= upload.sent:
             raise Wrong("upload", f"upload of {upload.acknowledged} bytes answers {status} "
                                   f"Range {headers['Range']}")
-        data = content(upload.seed, upload.size)
-        digest = sha256(data)
-        _, headers, _ = self.client.must((202,), "PATCH", headers["Location"] or upload.location,
-                                         data[stands:], OCTETS)
-        location = headers["Location"]
-        joint = "&" if "?" in location else "?"
-        self.client.must((201,), "PUT", f"{location}{joint}digest={digest}", b"", OCTETS)
-        self.repo.tried.add(digest)
-        self.repo.blobs[digest] = (upload.seed, upload.size)
-        self.check_bytes(f"blobs/{digest}", data, "a resumed upload")
+        digest = complete(self.client, self.repo, upload, headers)
+        self.check_bytes(f"blobs/{digest}", content(upload.seed, upload.size), "a resumed upload")
 
     def check_list(self):
         """The list has every tag, and whatever is listed can be pulled."""
