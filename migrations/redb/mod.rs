@@ -3,6 +3,7 @@
 //! A step is frozen once it is released. It imports `redb`, `std` and [`Step`], nothing else.
 
 mod m0001_initial;
+mod m0002_collector;
 
 use redb::{ReadTransaction, WriteTransaction};
 
@@ -26,7 +27,7 @@ pub struct Step {
 }
 
 /// Every step, oldest first.
-pub const ALL: &[Step] = &[m0001_initial::STEP];
+pub const ALL: &[Step] = &[m0001_initial::STEP, m0002_collector::STEP];
 
 const _: () = assert!(is_dense(ALL), "steps are numbered from 1 without a gap");
 

@@ -5,6 +5,7 @@
 //! In this small world every digest is one byte repeated, and every content follows from it.
 
 mod blobs;
+mod collector;
 mod manifests;
 mod referrers;
 mod uploads;
@@ -107,6 +108,17 @@ pub async fn run_all<S: Subject>(factory: impl Fn() -> S) -> Outcome {
         referrers::referrers_are_filtered,
         referrers::pages_of_referrers_are_bounded_in_bytes,
         referrers::referrers_of_a_deleted_subject_are_queued,
+        collector::a_link_goes_and_its_content_after_it,
+        collector::whoever_uses_a_condemned_link_takes_it_back,
+        collector::what_is_gone_or_elsewhere_is_not_revived,
+        collector::only_what_stands_at_its_place_is_condemned,
+        collector::shared_contents_stay,
+        collector::contents_pushed_while_they_are_unlinked_live,
+        collector::untagged_manifests_wait_apart,
+        collector::tags_and_indexes_hold_orphaned_referrers,
+        collector::a_collected_manifest_leaves_a_grace_to_what_it_held,
+        collector::empty_repositories_go_and_come_with_a_new_id,
+        collector::queues_are_counted_and_have_pages,
         uploads::sessions_are_saved_replaced_and_forgotten,
         uploads::sessions_are_listed_by_uptime,
         uploads::a_finished_session_ends_with_its_blob,

@@ -4,6 +4,8 @@
 //! catalog, referrers, the collector's queue. So the model checks the rows that other stores keep
 //! for the same.
 
+mod collector;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,9 +14,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    BlobRecord, BlobState, Counters, Edge, EdgeKind, Error, Finding, Garbage, LinkBlob,
-    ManifestRecord, MetaStore, Moment, MountBlob, Page, Place, PushManifest, PutManifest,
-    RepositoryRecord, Result, TagRecord, Timestamp, UnlinkBlob, UploadRecord,
+    Amount, BlobRecord, BlobState, Candidate, Collected, Counters, Edge, EdgeKind, Error, Finding,
+    Garbage, GcQueue, LinkBlob, ManifestRecord, MetaStore, Moment, MountBlob, Page, Place,
+    PushManifest, PutManifest, RepositoryRecord, Result, Standing, TagRecord, Timestamp,
+    UnlinkBlob, UploadRecord, Use, Waiting,
 };
 use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Tag, UploadId};
 
@@ -47,6 +50,8 @@ struct Repository {
 struct Link {
     /// When it becomes garbage, should nothing use it.
     eligible_uptime_seconds: u64,
+    /// The collector has chosen it.
+    condemned: bool,
 }
 
 #[derive(Debug)]
@@ -54,8 +59,20 @@ struct Manifest {
     record: ManifestRecord,
     edges: Vec<Edge>,
     descriptor: Descriptor,
-    /// When it becomes garbage because its subject was deleted.
-    eligible_uptime_seconds: Option<u64>,
+    /// Its subject was deleted.
+    orphaned: bool,
+    /// The queue that it was in after the last change.
+    queue: Option<Garbage>,
+    /// When it may go, while it is in a queue.
+    eligible_uptime_seconds: u64,
+    /// The collector has chosen it.
+    condemned: bool,
+}
+
+impl Manifest {
+    fn record(&self) -> ManifestRecord {
+        ManifestRecord { standing: self.standing(), ..self.record.clone() }
+    }
 }
 
 #[derive(Debug)]
@@ -108,19 +125,30 @@ impl Repository {
             artifact_type: push.artifact_type,
             config_type: push.config_type,
             pushed_at: push.moment.time,
+            standing: Standing::Held,
         };
-        let edges = push.edges;
-        let manifest = Manifest { record, edges, descriptor, eligible_uptime_seconds: None };
+        let manifest = Manifest {
+            record,
+            edges: push.edges,
+            descriptor,
+            orphaned: false,
+            queue: None,
+            eligible_uptime_seconds: 0,
+            condemned: false,
+        };
         if let Some(replaced) = self.manifests.insert(push.digest, manifest) {
             self.disuse(&replaced.edges, push.moment);
         }
     }
 
-    /// Sets or takes away the end of what is attached to `subject`.
-    fn queue_referrers(&mut self, subject: &Digest, eligible: Option<u64>) {
+    /// The subject of what is attached to `subject` was deleted, or has come.
+    fn set_orphaned(&mut self, subject: &Digest, orphaned: bool) {
         let attached = self.manifests.values_mut();
         for manifest in attached.filter(|manifest| manifest.record.subject == Some(*subject)) {
-            manifest.eligible_uptime_seconds = eligible;
+            if std::mem::replace(&mut manifest.orphaned, orphaned) != orphaned {
+                // It changes the queue, if it is in one.
+                manifest.queue = None;
+            }
         }
     }
 }
@@ -138,14 +166,7 @@ impl MemoryMeta {
 
     /// What waits for the collector: when, in which repository (0: none), what (M7).
     pub fn gc_queue(&self) -> Vec<(u64, u64, Digest, Garbage)> {
-        let facts = self.read();
-        let mut queue: Vec<_> = facts.repositories.values().flat_map(Repository::garbage).collect();
-        let unheld = facts.contents.iter().filter(|(digest, _)| !facts.is_held(digest));
-        queue.extend(unheld.map(|(digest, content)| {
-            (content.eligible_uptime_seconds, 0, *digest, Garbage::Content)
-        }));
-        queue.sort_unstable();
-        queue
+        self.read().places(GcQueue::Garbage)
     }
 
     /// Puts a content into a state.
@@ -180,18 +201,6 @@ impl MemoryMeta {
     }
 }
 
-impl Repository {
-    fn garbage(&self) -> Vec<(u64, u64, Digest, Garbage)> {
-        let unused = self.links.iter().filter(|(digest, _)| !self.is_needed(digest));
-        let links = unused
-            .map(|(digest, link)| (link.eligible_uptime_seconds, self.id, *digest, Garbage::Link));
-        let referrers = self.manifests.iter().filter_map(|(digest, manifest)| {
-            Some((manifest.eligible_uptime_seconds?, self.id, *digest, Garbage::Referrer))
-        });
-        links.chain(referrers).collect()
-    }
-}
-
 impl Facts {
     fn repository(&mut self, name: &RepositoryName) -> &mut Repository {
         let next = &mut self.next_repository;
@@ -218,12 +227,39 @@ impl Facts {
 
     fn link(&mut self, repo: &RepositoryName, digest: Digest, moment: Moment) {
         let eligible_uptime_seconds = moment.eligible_uptime_seconds;
-        self.repository(repo).links.insert(digest, Link { eligible_uptime_seconds });
+        let link = Link { eligible_uptime_seconds, condemned: false };
+        self.repository(repo).links.insert(digest, link);
+    }
+
+    fn remove_link(&mut self, repo: &RepositoryName, digest: &Digest, moment: Moment, at: u64) {
+        if let Some(repository) = self.repositories.get_mut(repo) {
+            repository.links.remove(digest);
+        }
+        self.let_go(digest, at);
+        self.settle(repo, moment);
+    }
+
+    /// Whether there was such a manifest.
+    fn remove_manifest(
+        &mut self,
+        repo: &RepositoryName,
+        digest: &Digest,
+        moment: Moment,
+        at: u64,
+    ) -> bool {
+        let Some(repository) = self.repositories.get_mut(repo) else { return false };
+        let Some(manifest) = repository.manifests.remove(digest) else { return false };
+        repository.tags.retain(|_, (target, _)| target != digest);
+        repository.disuse(&manifest.edges, moment);
+        repository.set_orphaned(digest, true);
+        self.let_go(digest, at);
+        self.settle(repo, moment);
+        true
     }
 
     /// A repository let go of a content: only manifests keep an inline copy beside their file,
     /// and the grace of what nobody has starts.
-    fn let_go(&mut self, digest: &Digest, moment: Moment) {
+    fn let_go(&mut self, digest: &Digest, eligible_uptime_seconds: u64) {
         let is_held = self.is_held(digest);
         let is_manifest = self.is_manifest(digest);
         let Some(content) = self.contents.get_mut(digest) else { return };
@@ -231,7 +267,7 @@ impl Facts {
             content.inline = None;
         }
         if !is_held {
-            content.eligible_uptime_seconds = moment.eligible_uptime_seconds;
+            content.eligible_uptime_seconds = eligible_uptime_seconds;
         }
     }
 
@@ -368,9 +404,14 @@ impl MetaStore for MemoryMeta {
         }))
     }
 
-    async fn blob(&self, repo: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>> {
+    async fn blob(
+        &self,
+        repo: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<(BlobRecord, Standing)>> {
         let facts = self.read();
-        Ok(facts.readable(repo, digest))
+        let standing = facts.repositories.get(repo).and_then(|r| r.link_standing(digest));
+        Ok(facts.readable(repo, digest).zip(standing))
     }
 
     async fn stored(&self, digest: &Digest) -> Result<Option<BlobRecord>> {
@@ -443,12 +484,10 @@ impl MetaStore for MemoryMeta {
         if facts.readable(repo, digest).is_none() {
             return Ok(UnlinkBlob::Unknown);
         }
-        let repository = facts.repository(repo);
-        if repository.is_needed(digest) {
+        if facts.repository(repo).is_needed(digest) {
             return Ok(UnlinkBlob::Referenced);
         }
-        repository.links.remove(digest);
-        facts.let_go(digest, moment);
+        facts.remove_link(repo, digest, moment, moment.eligible_uptime_seconds);
         Ok(UnlinkBlob::Removed)
     }
 
@@ -460,7 +499,7 @@ impl MetaStore for MemoryMeta {
         let facts = self.read();
         Ok(facts.resolve(repo, reference).map(|manifest| {
             let content = facts.contents.get(&manifest.record.digest);
-            (manifest.record.clone(), content.and_then(|content| content.inline.clone()))
+            (manifest.record(), content.and_then(|content| content.inline.clone()))
         }))
     }
 
@@ -469,7 +508,7 @@ impl MetaStore for MemoryMeta {
         repo: &RepositoryName,
         reference: &Reference,
     ) -> Result<Option<ManifestRecord>> {
-        Ok(self.read().resolve(repo, reference).map(|manifest| manifest.record.clone()))
+        Ok(self.read().resolve(repo, reference).map(|manifest| manifest.record()))
     }
 
     async fn manifests(
@@ -481,7 +520,7 @@ impl MetaStore for MemoryMeta {
         let facts = self.read();
         let manifests = facts.repositories.get(repo).into_iter();
         let manifests = manifests.flat_map(|r| r.manifests.range(after(after_digest)));
-        Ok(page(manifests.map(|(_, manifest)| manifest.record.clone()), limit))
+        Ok(page(manifests.map(|(_, manifest)| manifest.record()), limit))
     }
 
     async fn put_manifest(&self, push: PushManifest) -> Result<PutManifest> {
@@ -499,8 +538,10 @@ impl MetaStore for MemoryMeta {
                 *target = (push.digest, push.moment.time);
             }
         }
-        repository.queue_referrers(&push.digest, None);
+        repository.set_orphaned(&push.digest, false);
+        let (name, moment) = (push.repository.clone(), push.moment);
         repository.replace(push);
+        facts.settle(&name, moment);
         Ok(PutManifest::Stored)
     }
 
@@ -510,14 +551,8 @@ impl MetaStore for MemoryMeta {
         digest: &Digest,
         moment: Moment,
     ) -> Result<bool> {
-        let mut facts = self.write();
-        let Some(repository) = facts.repositories.get_mut(repo) else { return Ok(false) };
-        let Some(manifest) = repository.manifests.remove(digest) else { return Ok(false) };
-        repository.tags.retain(|_, (target, _)| target != digest);
-        repository.disuse(&manifest.edges, moment);
-        repository.queue_referrers(digest, Some(moment.eligible_uptime_seconds));
-        facts.let_go(digest, moment);
-        Ok(true)
+        let at = moment.eligible_uptime_seconds;
+        Ok(self.write().remove_manifest(repo, digest, moment, at))
     }
 
     async fn tags(
@@ -553,9 +588,11 @@ impl MetaStore for MemoryMeta {
         Ok(page(tags.filter(|(_, (d, _))| d == digest).map(|(tag, _)| tag.clone()), limit))
     }
 
-    async fn delete_tag(&self, repo: &RepositoryName, tag: &Tag, _moment: Moment) -> Result<bool> {
+    async fn delete_tag(&self, repo: &RepositoryName, tag: &Tag, moment: Moment) -> Result<bool> {
         let mut facts = self.write();
-        Ok(facts.repositories.get_mut(repo).is_some_and(|r| r.tags.remove(tag).is_some()))
+        let found = facts.repositories.get_mut(repo).and_then(|r| r.tags.remove(tag));
+        facts.settle(repo, moment);
+        Ok(found.is_some())
     }
 
     async fn referrers(
@@ -619,6 +656,47 @@ impl MetaStore for MemoryMeta {
         Ok(())
     }
 
+    async fn garbage(
+        &self,
+        queue: GcQueue,
+        eligible_before_uptime_seconds: u64,
+        after: Option<&Candidate>,
+        limit: usize,
+    ) -> Result<Vec<Candidate>> {
+        Ok(self.read().candidates(queue, eligible_before_uptime_seconds, after, limit))
+    }
+
+    async fn waiting(&self, eligible_before_uptime_seconds: u64) -> Result<Waiting> {
+        Ok(self.read().waiting(eligible_before_uptime_seconds))
+    }
+
+    async fn condemn(&self, batch: Vec<Candidate>) -> Result<Vec<Candidate>> {
+        Ok(self.write().condemn(batch))
+    }
+
+    async fn spare(&self, batch: Vec<Candidate>, eligible_uptime_seconds: u64) -> Result<()> {
+        self.write().spare(&batch, eligible_uptime_seconds);
+        Ok(())
+    }
+
+    async fn collect(&self, batch: Vec<Candidate>, moment: Moment) -> Result<Collected> {
+        Ok(self.write().collect(&batch, moment))
+    }
+
+    async fn forget_contents(&self, digests: Vec<Digest>) -> Result<Amount> {
+        Ok(self.write().forget(&digests))
+    }
+
+    async fn revive(
+        &self,
+        repo: &RepositoryName,
+        digest: &Digest,
+        usage: Use,
+        moment: Moment,
+    ) -> Result<bool> {
+        self.write().revive(repo, digest, usage, moment)
+    }
+
     async fn unspilled(
         &self,
         after: Option<&Digest>,
@@ -628,7 +706,8 @@ impl MetaStore for MemoryMeta {
         let facts = self.read();
         let mut size_bytes = 0;
         let contents = facts.contents.range(self::after(after));
-        let unspilled = contents.filter(|(_, content)| !content.has_file);
+        let is_pending = |c: &Content| !c.has_file && c.state != BlobState::Unlinking;
+        let unspilled = contents.filter(|(_, content)| is_pending(content));
         let unspilled = unspilled.filter_map(|(d, content)| Some((*d, content.inline.clone()?)));
         let fits = |(_, bytes): &(Digest, Bytes)| {
             let first = size_bytes == 0;
@@ -642,7 +721,9 @@ impl MetaStore for MemoryMeta {
         let mut facts = self.write();
         for digest in digests {
             let is_manifest = facts.is_manifest(&digest);
-            let Some(content) = facts.contents.get_mut(&digest) else { continue };
+            let content = facts.contents.get_mut(&digest);
+            let pending = content.filter(|c| c.has_file || c.state != BlobState::Unlinking);
+            let Some(content) = pending else { continue };
             content.has_file = true;
             if !is_manifest {
                 content.inline = None;

@@ -10,13 +10,19 @@
 //! M3 a tag points at a manifest of the same repository, and `tags_by_manifest` mirrors `tags`;
 //! M4 a repository is in `repository_names` exactly while it has a manifest;
 //! M5 a blob whose place is inline or both has its bytes in `small_contents`, and one whose place
-//!    is inline stands in the spill queue;
-//! M6 repository ids are never used again;
+//!    is inline stands in the spill queue, unless it is unlinking;
+//! M6 repository ids are never used again; a repository with nothing in it has no row;
 //! M7 `gc_queue` holds exactly what nothing holds, each once: a link that no manifest of its
-//!    repository refers to, a content that no repository has, a referrer whose subject was deleted.
+//!    repository refers to, a content that no repository has, and a manifest whose subject was
+//!    deleted while it has no tag and no index of the repository refers to it;
+//! M8 `untagged_manifests` holds exactly the manifests without tag, index and living subject that
+//!    are not in `gc_queue`;
+//! M9 a content is unlinking only while no repository has it, and only what stands in a queue is
+//!    condemned.
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod garbage;
 pub mod memory;
 #[cfg(test)]
 mod model_tests;
@@ -30,6 +36,7 @@ use bytes::Bytes;
 
 use crate::disk;
 use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Tag, UploadId};
+pub use garbage::*;
 pub use record::*;
 
 /// A fact of a store that does not agree with another, or breaks an invariant.
@@ -80,13 +87,18 @@ pub trait MetaStore: Send + Sync + Debug + 'static {
     async fn repositories(&self, after: Option<&str>, limit: usize)
     -> Result<Page<RepositoryName>>;
 
-    /// What is known of one repository, also of one that so far had only uploads.
+    /// What is known of one repository, also of one that has only blobs.
     async fn repository(&self, name: &RepositoryName) -> Result<Option<RepositoryRecord>>;
 
     // --- blobs --------------------------------------------------------------------------
 
-    /// The blob, if this repository may read it (a row in `repo_blobs`) and it is live.
-    async fn blob(&self, repo: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>>;
+    /// The blob, if this repository may read it (a row in `repo_blobs`) and it is live; and
+    /// whether the repository needs it, in the same snapshot.
+    async fn blob(
+        &self,
+        repo: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<(BlobRecord, Standing)>>;
 
     /// The blob or manifest content of that name, whoever may read it. For publishing only,
     /// never for answering a client.
@@ -213,6 +225,45 @@ pub trait MetaStore: Send + Sync + Debug + 'static {
 
     /// Ends a session; none is no error.
     async fn forget_upload(&self, id: UploadId) -> Result<()>;
+
+    // --- the collector (docs/design/collector.md) -----------------------------------------
+
+    /// What stands in the queue with a place before that accumulated uptime, in its order, after
+    /// `after`.
+    async fn garbage(
+        &self,
+        queue: GcQueue,
+        eligible_before_uptime_seconds: u64,
+        after: Option<&Candidate>,
+        limit: usize,
+    ) -> Result<Vec<Candidate>>;
+
+    /// How much stands in the queues; what has a place before that uptime is eligible.
+    async fn waiting(&self, eligible_before_uptime_seconds: u64) -> Result<Waiting>;
+
+    /// T1: those that still stand at their place are condemned; they are returned.
+    async fn condemn(&self, batch: Vec<Candidate>) -> Result<Vec<Candidate>>;
+
+    /// Somebody holds a lease: links and manifests that are still condemned wait again, until that
+    /// accumulated uptime.
+    async fn spare(&self, batch: Vec<Candidate>, eligible_uptime_seconds: u64) -> Result<()>;
+
+    /// T2: links and manifests that are still condemned go, and with them the manifest's edges.
+    /// Links and manifests that lose their last use by it wait until `moment`. Contents that no
+    /// repository has, whether by it or before, are unlinking.
+    async fn collect(&self, batch: Vec<Candidate>, moment: Moment) -> Result<Collected>;
+
+    /// T3: rows of contents that are still unlinking go; their files are gone already.
+    async fn forget_contents(&self, digests: Vec<Digest>) -> Result<Amount>;
+
+    /// A reader met something condemned: it waits again, until `moment`. `false` when it is gone.
+    async fn revive(
+        &self,
+        repo: &RepositoryName,
+        digest: &Digest,
+        usage: Use,
+        moment: Moment,
+    ) -> Result<bool>;
 
     // --- housekeeping -------------------------------------------------------------------
 

@@ -51,6 +51,30 @@ enum Change {
     Spill { count: usize },
     Advance { seconds: u64 },
     SetState { n: u8, state: BlobState },
+    Collector { step: Step, queue: GcQueue, before: u64, limit: usize, misplaced: bool },
+    ForgetContents { from: u8 },
+    Revive { repository: usize, n: u8, usage: Use },
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Condemn,
+    Spare,
+    Collect,
+}
+
+fn collector() -> impl Strategy<Value = Change> {
+    let step = prop::sample::select(vec![Step::Condemn, Step::Condemn, Step::Spare, Step::Collect]);
+    let queue = prop::sample::select(vec![GcQueue::Garbage, GcQueue::Untagged]);
+    (step, queue, 0..200_u64, 0..6_usize, prop::bool::weighted(0.1)).prop_map(
+        |(step, queue, before, limit, misplaced)| Change::Collector {
+            step,
+            queue,
+            before,
+            limit,
+            misplaced,
+        },
+    )
 }
 
 fn edge() -> impl Strategy<Value = Edge> {
@@ -99,7 +123,7 @@ fn put() -> impl Strategy<Value = Change> {
 }
 
 fn state() -> impl Strategy<Value = BlobState> {
-    let states = [BlobState::Live, BlobState::Unlinking, BlobState::Quarantined];
+    let states = [BlobState::Live, BlobState::Quarantined];
     prop::sample::select(states.to_vec())
 }
 
@@ -124,7 +148,19 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (0..4_u8).prop_map(|n| Change::Forget { n }),
         1 => (0..5_usize).prop_map(|count| Change::Spill { count }),
         1 => (0..9_u64).prop_map(|seconds| Change::Advance { seconds }),
+        12 => collector(),
+        2 => (0..DIGESTS).prop_map(|from| Change::ForgetContents { from }),
+        1 => revive(),
     ]
+}
+
+fn revive() -> impl Strategy<Value = Change> {
+    let usage = prop::sample::select(vec![Use::Blob, Use::Manifest]);
+    (0..REPOSITORIES.len(), 0..DIGESTS, usage).prop_map(|(repository, n, usage)| Change::Revive {
+        repository,
+        n,
+        usage,
+    })
 }
 
 fn id(n: u8) -> UploadId {
@@ -179,8 +215,40 @@ async fn change_one(store: &impl Subject, change: &Change, seconds: u64) -> Stri
             let spilled = unspilled.iter().map(|(digest, _)| *digest).collect();
             format!("{unspilled:?} {:?}", store.mark_spilled(spilled).await)
         }
+        Change::Collector { step, queue, before, limit, misplaced } => {
+            let mut batch = store.garbage(*queue, *before, None, *limit).await.unwrap();
+            for candidate in &mut batch {
+                // A row that has moved since it was read.
+                candidate.eligible_uptime_seconds += u64::from(*misplaced);
+            }
+            collect(store, *step, batch, moment).await
+        }
+        Change::ForgetContents { from } => {
+            let digests = (*from..DIGESTS).take(3).map(digest).collect();
+            format!("{:?}", store.forget_contents(digests).await)
+        }
+        Change::Revive { repository, n, usage } => {
+            let repository = name(REPOSITORIES[*repository]);
+            format!("{:?}", store.revive(&repository, &digest(*n), *usage, moment).await)
+        }
         Change::SetState { n, state } => format!("{:?}", store.set_state(&digest(*n), *state)),
         Change::Advance { seconds } => format!("{:?}", store.advance_uptime(*seconds).await),
+    }
+}
+
+async fn collect(
+    store: &impl Subject,
+    step: Step,
+    batch: Vec<Candidate>,
+    moment: Moment,
+) -> String {
+    match step {
+        Step::Condemn => format!("{:?}", store.condemn(batch).await),
+        Step::Spare => {
+            let eligible = moment.eligible_uptime_seconds + 5;
+            format!("{:?}", store.spare(batch, eligible).await)
+        }
+        Step::Collect => format!("{:?}", store.collect(batch, moment).await),
     }
 }
 
@@ -195,6 +263,10 @@ async fn view(store: &impl Subject, limit: usize) -> Vec<String> {
         format!("{:?}", store.uploads(9, Some((3, id(2))), 9).await),
         format!("{:?}", store.counters().await.map(|counters| counters.uptime_seconds)),
         format!("{:?}", store.gc_queue()),
+        format!("{:?}", store.garbage(GcQueue::Garbage, 40, None, limit).await),
+        format!("{:?}", store.garbage(GcQueue::Untagged, 140, None, limit).await),
+        format!("{:?}", store.garbage(GcQueue::Untagged, u64::MAX, None, 999).await),
+        format!("{:?}", store.waiting(40).await),
     ];
     for n in 0..DIGESTS {
         let digest = digest(n);

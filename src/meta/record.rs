@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::Standing;
 use crate::oci::{Algorithm, Descriptor, Digest, MediaType, RepositoryName, Tag, UploadId};
 pub use crate::ops::Timestamp;
 
@@ -69,17 +70,6 @@ pub enum BlobState {
     Unlinking,
     /// Its bytes were found damaged. Links and references to it stay.
     Quarantined,
-}
-
-/// What a row of the collector's queue is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Garbage {
-    /// A blob link that no manifest of its repository uses.
-    Link,
-    /// A manifest whose subject was deleted.
-    Referrer,
-    /// A content that no repository has.
-    Content,
 }
 
 /// One content: a blob, a manifest, or both.
@@ -255,6 +245,8 @@ pub struct ManifestRecord {
     pub config_type: Option<MediaType>,
     /// When it was last pushed.
     pub pushed_at: Timestamp,
+    /// Whether it is needed.
+    pub standing: Standing,
 }
 
 /// One tag.

@@ -22,7 +22,7 @@ impl Registry {
     }
 
     async fn served_blob(&self, repo: &RepositoryName, digest: &Digest) -> Result<BlobRecord> {
-        self.inner.meta.blob(repo, digest).await?.ok_or(Error::BlobUnknown)
+        self.inner.meta.blob(repo, digest).await?.map(|(blob, _)| blob).ok_or(Error::BlobUnknown)
     }
 
     /// The bytes of a stored content, from the place that its row names.

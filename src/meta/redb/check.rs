@@ -1,14 +1,14 @@
-//! Whether a database keeps the invariants M1 to M7 (see [`crate::meta`]): each table is walked
+//! Whether a database keeps the invariants M1 to M9 (see [`crate::meta`]): each table is walked
 //! once, and what a row says is looked up in the others. Memory does not grow with the store.
 
 use redb::ReadableTable;
 
-use super::super::{Finding, Garbage, Place, Result, UploadRecord};
+use super::super::{BlobState, Finding, Garbage, Place, Result, UploadRecord};
 use super::codec::{
-    ContentRow, Key, LinkRow, ManifestRow, Reader, References, RepositoryRow, Row, SmallContent,
-    TagRow, Uses,
+    ContentRow, Key, LinkRow, ManifestRow, Queued, Reader, References, RepositoryRow, Row,
+    SmallContent, TagRow, Uses,
 };
-use super::rows::{any, each_after, get, has};
+use super::rows::{self, any, each_after, get, has};
 use super::tables::{Bytes, Rows, Snapshot, View};
 use super::writes::{NEWEST_REPOSITORY, counter};
 use crate::oci::{Descriptor, Digest};
@@ -48,6 +48,7 @@ struct Check<'a> {
     small_contents: View,
     spill_queue: View,
     gc_queue: View,
+    untagged_manifests: View,
     findings: Vec<Finding>,
 }
 
@@ -96,6 +97,7 @@ impl<'a> Check<'a> {
             small_contents: snapshot.small_contents()?,
             spill_queue: snapshot.spill_queue()?,
             gc_queue: snapshot.gc_queue()?,
+            untagged_manifests: snapshot.untagged_manifests()?,
             findings: Vec::new(),
         })
     }
@@ -112,8 +114,11 @@ impl<'a> Check<'a> {
     }
 
     fn is_queued(&self, at: u64, id: u64, digest: &Digest, garbage: Garbage) -> Result<bool> {
-        let key = Key::number(at).and_number(id).and_digest(digest).and_garbage(garbage);
-        has(&self.gc_queue, &key)
+        let queue = match garbage {
+            Garbage::Untagged => &self.untagged_manifests,
+            _ => &self.gc_queue,
+        };
+        has(queue, &rows::queue_key(at, id, digest, garbage))
     }
 
     fn names(&mut self) -> Result<()> {
@@ -158,6 +163,7 @@ impl<'a> Check<'a> {
                 Ok(self.content(&digest)?.map_or(0, |row| row.record.size_bytes))
             })?;
             let size_bytes = manifest_bytes + blob_bytes;
+            self.require(manifests + blobs > 0, || format!("M6: {name} is empty"));
             let counted =
                 RepositoryRow { name: row.name.clone(), manifests, tags, blobs, size_bytes };
             self.require(counted == row, || format!("counters: {row:?}, but {counted:?}"));
@@ -200,15 +206,27 @@ impl<'a> Check<'a> {
                 let attached = has(&self.referrers, &of(id, subject).and_digest(&digest))?;
                 self.require(attached, || format!("referrers: {id}/{digest} is missing"));
             }
-            if let Some(at) = row.eligible_uptime_seconds {
-                let queued = self.is_queued(at, id, &digest, Garbage::Referrer)?;
-                self.require(queued, || format!("M7: referrer {id}/{digest} is not queued"));
-                let subject = row.subject.map(|subject| has(&self.manifests, &of(id, &subject)));
-                let held = subject.transpose()?.unwrap_or(true);
-                self.require(!held, || format!("M7: {id}/{digest} is queued with its subject"));
-            }
+            self.standing(id, &digest, &row)?;
             Ok(())
         })
+    }
+
+    fn standing(&mut self, id: u64, digest: &Digest, row: &ManifestRow) -> Result<()> {
+        let (tags, edges, of) = (&self.tags_by_manifest, &self.edges, (id, digest));
+        let held = rows::is_manifest_held(tags, edges, &self.manifests, of, row.subject)?;
+        let waits = row.eligible_uptime_seconds.is_some();
+        self.require(waits != held, || format!("M7, M8: {id}/{digest} waits wrongly: {waits}"));
+        self.require(waits || !row.condemned, || format!("M9: {id}/{digest} is condemned"));
+        if let (Some(at), Some(garbage)) = (row.eligible_uptime_seconds, row.queue()) {
+            let queued = self.is_queued(at, id, digest, garbage)?;
+            self.require(queued, || format!("M7, M8: {garbage:?} {id}/{digest} is not queued"));
+        }
+        let subject = row.subject.map(|subject| has(&self.manifests, &self::of(id, &subject)));
+        let living = subject.transpose()?.unwrap_or(true);
+        self.require(!(row.orphaned && living), || {
+            format!("M7: {id}/{digest} has lost its subject, which is there")
+        });
+        Ok(())
     }
 
     /// Every reference has its edge, and there are no more edges than references.
@@ -268,7 +286,11 @@ impl<'a> Check<'a> {
                 == has_inline.then_some(row.record.size_bytes);
             self.require(sound, || format!("M5: the inline copy of {digest} is not as its place"));
             let queue = has(&self.spill_queue, &Key::digest(&digest))?;
-            self.require(queue == queued, || {
+            let unlinking = row.record.state == BlobState::Unlinking;
+            self.require(!unlinking || row.record.repositories == 0, || {
+                format!("M9: {digest} is unlinking, and somebody has it")
+            });
+            self.require(queue == (queued && !unlinking), || {
                 format!("M5: {digest} is wrongly queued for its file")
             });
             let at = row.eligible_uptime_seconds;
@@ -307,6 +329,9 @@ impl<'a> Check<'a> {
             let at = row.eligible_uptime_seconds;
             let queued = self.is_queued(at, id, &digest, Garbage::Link)?;
             self.require(used != queued, || format!("M7: link {id}/{digest} is queued wrongly"));
+            self.require(queued || !row.condemned, || {
+                format!("M9: link {id}/{digest} is condemned")
+            });
             Ok(())
         })
     }
@@ -345,27 +370,42 @@ impl<'a> Check<'a> {
 
     /// What is queued is garbage, and says so itself.
     fn queue(&mut self) -> Result<()> {
-        each(&self.snapshot.gc_queue()?, |key, _| {
-            let (at, id, digest, garbage) = Reader::garbage_key(key)?;
-            let says = match garbage {
-                Garbage::Link => {
-                    let row: Option<LinkRow> = get(&self.repo_blobs, &of(id, &digest))?;
-                    row.map(|row| row.eligible_uptime_seconds)
-                }
-                Garbage::Referrer => {
-                    let row: Option<ManifestRow> = get(&self.manifests, &of(id, &digest))?;
-                    row.and_then(|row| row.eligible_uptime_seconds)
-                }
-                Garbage::Content => {
-                    let row = self.content(&digest)?.filter(|row| row.record.repositories == 0);
-                    row.map(|row| row.eligible_uptime_seconds)
-                }
-            };
-            let sound = says == Some(at);
-            self.require(sound, || {
-                format!("M7: {garbage:?} {id}/{digest} is queued at {at}, not {says:?}")
-            });
-            Ok(())
+        each(&self.snapshot.gc_queue()?, |key, value| {
+            self.place(Reader::garbage_key(key)?, Queued::decode(value)?)
+        })?;
+        each(&self.snapshot.untagged_manifests()?, |key, value| {
+            let (at, id, digest) = Reader::untagged_key(key)?;
+            self.place((at, id, digest, Garbage::Untagged), Queued::decode(value)?)
         })
+    }
+
+    fn place(
+        &mut self,
+        (at, id, digest, garbage): (u64, u64, Digest, Garbage),
+        queued: Queued,
+    ) -> Result<()> {
+        let says = match garbage {
+            Garbage::Link => {
+                let row: Option<LinkRow> = get(&self.repo_blobs, &of(id, &digest))?;
+                row.map(|row| row.eligible_uptime_seconds)
+            }
+            Garbage::Referrer | Garbage::Untagged => {
+                let row: Option<ManifestRow> = get(&self.manifests, &of(id, &digest))?;
+                let row = row.filter(|row| row.queue() == Some(garbage));
+                row.and_then(|row| row.eligible_uptime_seconds)
+            }
+            Garbage::Content => {
+                let row = self.content(&digest)?.filter(|row| row.record.repositories == 0);
+                row.map(|row| row.eligible_uptime_seconds)
+            }
+        };
+        self.require(says == Some(at), || {
+            format!("M7, M8: {garbage:?} {id}/{digest} is queued at {at}, not {says:?}")
+        });
+        let size_bytes = self.content(&digest)?.map(|row| row.record.size_bytes);
+        self.require(size_bytes == Some(queued.size_bytes), || {
+            format!("M7, M8: {garbage:?} {id}/{digest} is queued with another length")
+        });
+        Ok(())
     }
 }

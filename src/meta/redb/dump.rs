@@ -10,8 +10,8 @@ use redb::ReadableTable;
 
 use super::super::{Error, Result, UploadRecord};
 use super::codec::{
-    ContentRow, LinkRow, ManifestRow, Mark, Reader, References, RepositoryRow, Row, SmallContent,
-    TagRow, Uses,
+    ContentRow, LinkRow, ManifestRow, Mark, Queued, Reader, References, RepositoryRow, Row,
+    SmallContent, TagRow, Uses,
 };
 use super::migrate::is_provenance;
 use super::tables::{Names, Rows, Snapshot};
@@ -39,6 +39,7 @@ pub fn dump(snapshot: &Snapshot, out: &mut dyn Write) -> Result<()> {
     rows("uploads", &snapshot.uploads()?, upload, out)?;
     rows("uploads_by_time", &snapshot.uploads_by_time()?, upload_by_time, out)?;
     rows("gc_queue", &snapshot.gc_queue()?, garbage, out)?;
+    rows("untagged_manifests", &snapshot.untagged_manifests()?, untagged, out)?;
     section("outbox", out)?;
     for row in snapshot.outbox()?.iter()? {
         let (sequence, event) = row?;
@@ -147,5 +148,10 @@ fn upload_by_time(key: &[u8], value: &[u8]) -> Result<String> {
 
 fn garbage(key: &[u8], value: &[u8]) -> Result<String> {
     let (seconds, id, digest, garbage) = Reader::garbage_key(key)?;
-    Ok(format!("{seconds} {id} {digest} {garbage:?} {:?}", Mark::decode(value)?))
+    Ok(format!("{seconds} {id} {digest} {garbage:?} {:?}", Queued::decode(value)?))
+}
+
+fn untagged(key: &[u8], value: &[u8]) -> Result<String> {
+    let (seconds, id, digest) = Reader::untagged_key(key)?;
+    Ok(format!("{seconds} {id} {digest} {:?}", Queued::decode(value)?))
 }

@@ -180,7 +180,10 @@ async fn a_database_is_created_whole_or_not_at_all() {
             vfs.arm(Fault { operation, first, count: 1, kind: io::ErrorKind::StorageFull });
             let opened = open(&vfs);
             let fired = vfs.disarm() > 0;
-            assert!(opened.is_err() || !fired || operation == Operation::Sync);
+            if let (Ok(store), true, Operation::Write) = (&opened, fired, operation) {
+                // Giving room back to the disk is the one thing that may fail unnoticed.
+                push_image(store, 2).await.unwrap();
+            }
             drop(opened);
             for disk in [vfs.after_power_cut(), vfs.after_kill(), vfs] {
                 let store = open(&disk).unwrap();

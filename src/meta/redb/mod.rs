@@ -6,6 +6,7 @@
 mod backend;
 mod check;
 mod codec;
+mod collector;
 mod dump;
 mod error;
 #[cfg(test)]
@@ -38,9 +39,9 @@ use self::writes::Operation;
 #[cfg(any(test, feature = "conformance"))]
 use super::Garbage;
 use super::{
-    BlobRecord, Counters, Finding, LinkBlob, ManifestRecord, MetaStore, Moment, MountBlob, Page,
-    PushManifest, PutManifest, RepositoryRecord, Result, TagRecord, Timestamp, UnlinkBlob,
-    UploadRecord,
+    Amount, BlobRecord, Candidate, Collected, Counters, Finding, GcQueue, LinkBlob, ManifestRecord,
+    MetaStore, Moment, MountBlob, Page, PushManifest, PutManifest, RepositoryRecord, Result,
+    Standing, TagRecord, Timestamp, UnlinkBlob, UploadRecord, Use, Waiting,
 };
 use crate::disk::{self, Vfs};
 use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Tag, UploadId};
@@ -147,7 +148,7 @@ impl RedbMeta {
     /// whole queue; blocks.
     #[cfg(any(test, feature = "conformance"))]
     pub fn gc_queue(&self) -> Result<Vec<(u64, u64, Digest, Garbage)>> {
-        self.handle.read(Snapshot::garbage)
+        self.handle.read(Snapshot::places)
     }
 
     /// Puts a content into a state. Blocks.
@@ -155,7 +156,7 @@ impl RedbMeta {
     pub fn set_state(&self, digest: &Digest, state: super::BlobState) -> Result<()> {
         let turn = self.handle.turn();
         let transaction = self.handle.begin_write(&turn)?;
-        tables::Tables::open(&transaction)?.set_state(digest, state)?;
+        tables::Tables::open(&transaction)?.force_state(digest, state)?;
         Ok(transaction.commit()?)
     }
 
@@ -208,7 +209,11 @@ impl MetaStore for RedbMeta {
         self.read(move |snapshot| snapshot.repository(&name)).await
     }
 
-    async fn blob(&self, repo: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>> {
+    async fn blob(
+        &self,
+        repo: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<(BlobRecord, Standing)>> {
         let (repo, digest) = (repo.clone(), *digest);
         self.read(move |snapshot| snapshot.blob(&repo, &digest)).await
     }
@@ -325,10 +330,9 @@ impl MetaStore for RedbMeta {
         self.read(move |snapshot| snapshot.tags_of(&repo, &digest, after.as_ref(), limit)).await
     }
 
-    async fn delete_tag(&self, repo: &RepositoryName, tag: &Tag, _: Moment) -> Result<bool> {
-        // An untagged manifest stays, so nothing becomes garbage and the moment does not matter.
+    async fn delete_tag(&self, repo: &RepositoryName, tag: &Tag, moment: Moment) -> Result<bool> {
         let (repository, tag) = (repo.clone(), tag.clone());
-        self.write(writes::DeleteTag { repository, tag }).await
+        self.write(writes::DeleteTag { repository, tag, moment }).await
     }
 
     async fn referrers(
@@ -367,6 +371,48 @@ impl MetaStore for RedbMeta {
 
     async fn forget_upload(&self, id: UploadId) -> Result<()> {
         self.write(writes::Forget(id)).await
+    }
+
+    async fn garbage(
+        &self,
+        queue: GcQueue,
+        eligible_before_uptime_seconds: u64,
+        after: Option<&Candidate>,
+        limit: usize,
+    ) -> Result<Vec<Candidate>> {
+        let (before, after) = (eligible_before_uptime_seconds, after.cloned());
+        self.read(move |snapshot| snapshot.candidates(queue, before, after.as_ref(), limit)).await
+    }
+
+    async fn waiting(&self, eligible_before_uptime_seconds: u64) -> Result<Waiting> {
+        self.read(move |snapshot| snapshot.waiting(eligible_before_uptime_seconds)).await
+    }
+
+    async fn condemn(&self, batch: Vec<Candidate>) -> Result<Vec<Candidate>> {
+        self.write(writes::Condemn(batch)).await
+    }
+
+    async fn spare(&self, batch: Vec<Candidate>, eligible_uptime_seconds: u64) -> Result<()> {
+        self.write(writes::Spare { batch, eligible_uptime_seconds }).await
+    }
+
+    async fn collect(&self, batch: Vec<Candidate>, moment: Moment) -> Result<Collected> {
+        self.write(writes::Collect { batch, moment }).await
+    }
+
+    async fn forget_contents(&self, digests: Vec<Digest>) -> Result<Amount> {
+        self.write(writes::ForgetContents(digests)).await
+    }
+
+    async fn revive(
+        &self,
+        repo: &RepositoryName,
+        digest: &Digest,
+        usage: Use,
+        moment: Moment,
+    ) -> Result<bool> {
+        let (repository, digest) = (repo.clone(), *digest);
+        self.write(writes::Revive { repository, digest, usage, moment }).await
     }
 
     async fn unspilled(

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::super::{
     BlobRecord, BlobState, Counters, Error, ManifestRecord, Page, RepositoryRecord, Result,
-    TagRecord, UploadRecord,
+    Standing, TagRecord, UploadRecord,
 };
 use super::codec::{Key, Reader, Row, SmallContent, TagRow, Uses};
 use super::rows;
@@ -15,7 +15,7 @@ use super::writes::{TRANSACTIONS, UPTIME, counter, store_id};
 use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Tag, UploadId};
 
 impl Snapshot {
-    fn id(&self, name: &RepositoryName) -> Result<Option<u64>> {
+    pub(super) fn id(&self, name: &RepositoryName) -> Result<Option<u64>> {
         rows::id_of(&self.repository_ids()?, name)
     }
 
@@ -50,15 +50,23 @@ impl Snapshot {
     }
 
     /// [`super::super::MetaStore::blob`]
-    pub fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>> {
+    pub fn blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<(BlobRecord, Standing)>> {
         let Some(id) = self.id(name)? else {
             return Ok(None);
         };
-        if !rows::has(&self.repo_blobs()?, &Key::number(id).and_digest(digest))? {
+        let found = rows::get(&self.repo_blobs()?, &Key::number(id).and_digest(digest))?;
+        let Some(row) = found else {
+            return Ok(None);
+        };
+        let record = self.must_be_stored(digest)?;
+        if record.state != BlobState::Live {
             return Ok(None);
         }
-        let record = self.must_be_stored(digest)?;
-        Ok((record.state == BlobState::Live).then_some(record))
+        Ok(Some((record, self.link_standing(id, digest, &row)?)))
     }
 
     /// [`super::super::MetaStore::stored`]
@@ -324,16 +332,5 @@ impl Snapshot {
     /// [`super::super::MetaStore::store_id`]
     pub fn store_id(&self) -> Result<Option<[u8; 16]>> {
         store_id(&self.schema()?)
-    }
-
-    /// The whole collector's queue.
-    #[cfg(any(test, feature = "conformance"))]
-    pub fn garbage(&self) -> Result<Vec<(u64, u64, Digest, super::super::Garbage)>> {
-        use redb::ReadableTable as _;
-        let mut found = Vec::new();
-        for row in self.gc_queue()?.iter()? {
-            found.push(Reader::garbage_key(row?.0.value())?);
-        }
-        Ok(found)
     }
 }

@@ -2,7 +2,7 @@
 
 use redb::Table;
 
-use super::super::{Error, Page, Result};
+use super::super::{EdgeKind, Error, Garbage, Page, Result};
 use super::codec::{ContentRow, Key, ManifestRow, RepositoryRow, Row, end_of};
 use super::tables::{Bytes, Names, Rows};
 use crate::oci::{Digest, RepositoryName};
@@ -101,4 +101,32 @@ pub fn content(blobs: &impl Rows, digest: &Digest) -> Result<Option<ContentRow>>
 /// The row of a manifest.
 pub fn manifest(manifests: &impl Rows, id: u64, digest: &Digest) -> Result<Option<ManifestRow>> {
     get(manifests, &Key::number(id).and_digest(digest))
+}
+
+/// The key of a place in one of the collector's queues.
+pub fn queue_key(at: u64, id: u64, digest: &Digest, garbage: Garbage) -> Key {
+    let key = Key::number(at).and_number(id).and_digest(digest);
+    match garbage {
+        Garbage::Untagged => key,
+        _ => key.and_garbage(garbage),
+    }
+}
+
+/// Whether a manifest of a repository has a tag, an index that refers to it, or a subject that is
+/// there.
+pub fn is_manifest_held(
+    tags_by_manifest: &impl Rows,
+    edges: &impl Rows,
+    manifests: &impl Rows,
+    (id, digest): (u64, &Digest),
+    subject: Option<Digest>,
+) -> Result<bool> {
+    let key = Key::number(id).and_digest(digest);
+    if any(tags_by_manifest, &key)? || any(edges, &key.and_kind(EdgeKind::Child))? {
+        return Ok(true);
+    }
+    match subject {
+        Some(subject) => has(manifests, &Key::number(id).and_digest(&subject)),
+        None => Ok(false),
+    }
 }

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `schema` | name | version, history, counters |
 //! | `repository_names-1` | name | id; only while the repository has a manifest (M4) |
-//! | `repository_ids-1` | name | id; for ever (M6) |
+//! | `repository_ids-1` | name | id (M6) |
 //! | `repositories-1` | id | [`super::codec::RepositoryRow`] |
 //! | `tags-1` | id, tag | [`super::codec::TagRow`] |
 //! | `tags_by_manifest-1` | id, digest, tag | mark |
@@ -20,7 +20,8 @@
 //! | `spill_queue-1` | digest | mark |
 //! | `uploads-1` | upload id | session |
 //! | `uploads_by_time-1` | uptime seconds at its start, upload id | mark |
-//! | `gc_queue-1` | eligible uptime seconds, id (0: none), digest, kind of garbage | mark |
+//! | `gc_queue-2` | eligible uptime seconds, id or 0, digest, kind | [`super::codec::Queued`] |
+//! | `untagged_manifests-1` | eligible uptime seconds, id, digest | [`super::codec::Queued`] |
 //! | `outbox-1` | sequence | event; nothing writes it yet |
 //!
 //! The list of a manifest's references is one row beside the manifest, not part of it: every
@@ -63,11 +64,12 @@ const SMALL_CONTENTS: RowsDefinition = TableDefinition::new("small_contents-1");
 const SPILL_QUEUE: RowsDefinition = TableDefinition::new("spill_queue-1");
 const UPLOADS: RowsDefinition = TableDefinition::new("uploads-1");
 const UPLOADS_BY_TIME: RowsDefinition = TableDefinition::new("uploads_by_time-1");
-const GC_QUEUE: RowsDefinition = TableDefinition::new("gc_queue-1");
+const GC_QUEUE: RowsDefinition = TableDefinition::new("gc_queue-2");
+const UNTAGGED_MANIFESTS: RowsDefinition = TableDefinition::new("untagged_manifests-1");
 const OUTBOX: TableDefinition<u64, Bytes> = TableDefinition::new("outbox-1");
 
 /// Tables from bytes to bytes.
-const ROWS: [RowsDefinition; 15] = [
+const ROWS: [RowsDefinition; 16] = [
     REPOSITORIES,
     TAGS,
     TAGS_BY_MANIFEST,
@@ -83,6 +85,7 @@ const ROWS: [RowsDefinition; 15] = [
     UPLOADS,
     UPLOADS_BY_TIME,
     GC_QUEUE,
+    UNTAGGED_MANIFESTS,
 ];
 
 /// Whether the current schema has a table of that name.
@@ -131,6 +134,8 @@ pub struct Tables<'t> {
     pub uploads_by_time: Table<'t, Bytes, Bytes>,
     /// See the module's table.
     pub gc_queue: Table<'t, Bytes, Bytes>,
+    /// See the module's table.
+    pub untagged_manifests: Table<'t, Bytes, Bytes>,
 }
 
 impl<'t> Tables<'t> {
@@ -155,6 +160,7 @@ impl<'t> Tables<'t> {
             uploads: transaction.open_table(UPLOADS)?,
             uploads_by_time: transaction.open_table(UPLOADS_BY_TIME)?,
             gc_queue: transaction.open_table(GC_QUEUE)?,
+            untagged_manifests: transaction.open_table(UNTAGGED_MANIFESTS)?,
         })
     }
 }
@@ -230,5 +236,6 @@ impl Snapshot {
         uploads UPLOADS
         uploads_by_time UPLOADS_BY_TIME
         gc_queue GC_QUEUE
+        untagged_manifests UNTAGGED_MANIFESTS
     }
 }

@@ -18,7 +18,7 @@ impl RedbMeta {
 
 fn remove_nth(tables: &mut tables::Tables<'_>, table: usize, row: usize) -> Result<bool> {
     use redb::ReadableTable;
-    let tables: [&mut redb::Table<'_, tables::Bytes, tables::Bytes>; 15] = [
+    let tables: [&mut redb::Table<'_, tables::Bytes, tables::Bytes>; 16] = [
         &mut tables.repositories,
         &mut tables.tags,
         &mut tables.tags_by_manifest,
@@ -34,6 +34,7 @@ fn remove_nth(tables: &mut tables::Tables<'_>, table: usize, row: usize) -> Resu
         &mut tables.uploads,
         &mut tables.uploads_by_time,
         &mut tables.gc_queue,
+        &mut tables.untagged_manifests,
     ];
     let found = tables[table].iter()?.nth(row).transpose()?;
     let Some(key) = found.map(|(key, _)| key.value().to_vec()) else {

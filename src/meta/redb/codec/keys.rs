@@ -82,12 +82,13 @@ pub fn end_of(prefix: &Key) -> Key {
 impl Garbage {
     const ALL: [Self; 3] = [Self::Link, Self::Referrer, Self::Content];
 
-    /// Never changes: it is in keys.
+    /// Never changes: it is in keys of `gc_queue`, where untagged manifests are not.
     const fn code(self) -> u8 {
         match self {
             Self::Link => 0,
             Self::Referrer => 1,
             Self::Content => 2,
+            Self::Untagged => u8::MAX,
         }
     }
 }
@@ -174,6 +175,14 @@ impl Reader<'_> {
     pub fn garbage_key(key: &[u8]) -> Result<(u64, u64, Digest, Garbage)> {
         let mut reader = Reader::new("a key of gc_queue", key);
         let parts = (reader.u64()?, reader.u64()?, reader.digest()?, reader.garbage()?);
+        reader.end()?;
+        Ok(parts)
+    }
+
+    /// A key of `untagged_manifests`: eligible uptime in seconds, repository id, digest.
+    pub fn untagged_key(key: &[u8]) -> Result<(u64, u64, Digest)> {
+        let mut reader = Reader::new("a key of untagged_manifests", key);
+        let parts = (reader.u64()?, reader.u64()?, reader.digest()?);
         reader.end()?;
         Ok(parts)
     }

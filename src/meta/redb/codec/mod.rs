@@ -12,8 +12,8 @@ mod tests;
 
 pub use keys::{Key, end_of};
 pub use rows::{
-    ContentRow, Counter, LinkRow, ManifestRow, Mark, References, RepositoryRow, SmallContent,
-    StoreId, TagRow, Uses,
+    ContentRow, Counter, LinkRow, ManifestRow, Mark, Queued, References, RepositoryRow,
+    SmallContent, StoreId, TagRow, Uses,
 };
 
 use super::super::{Error, Result};
@@ -101,6 +101,15 @@ impl<'a> Reader<'a> {
     /// One byte.
     pub fn u8(&mut self) -> Result<u8> {
         Ok(u8::from_be_bytes(self.array()?))
+    }
+
+    /// A byte that is 0 or 1.
+    pub fn bool(&mut self) -> Result<bool> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.damaged("has a mark that is neither set nor unset")),
+        }
     }
 
     /// Four bytes.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::super::{
-    BlobRecord, BlobState, EdgeKind, ManifestRecord, Place, RepositoryRecord, Result, Timestamp,
-    UploadRecord,
+    BlobRecord, BlobState, EdgeKind, Garbage, ManifestRecord, Place, RepositoryRecord, Result,
+    Standing, Timestamp, UploadRecord,
 };
 use super::keys::edge_kind_code;
 use super::{Reader, Row, algorithm_code, put_count, put_digest, put_option, put_text, put_u64};
@@ -21,6 +21,25 @@ impl Row for Mark {
 
     fn read(_: &mut Reader<'_>) -> Result<Self> {
         Ok(Self)
+    }
+}
+
+/// A row of `gc_queue` or `untagged_manifests`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queued {
+    /// Length of the content that it is about.
+    pub size_bytes: u64,
+}
+
+impl Row for Queued {
+    const NAME: &'static str = "a row of a queue";
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        put_u64(bytes, self.size_bytes);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self> {
+        Ok(Self { size_bytes: reader.u64()? })
     }
 }
 
@@ -142,13 +161,18 @@ pub struct ManifestRow {
     pub config_type: Option<MediaType>,
     /// When it was last pushed.
     pub pushed_at: Timestamp,
-    /// Where it stands in `gc_queue` because its subject was deleted.
+    /// Where it stands in the queue that [`Self::queue`] names; `None`: something holds it.
     pub eligible_uptime_seconds: Option<u64>,
+    /// Its subject was deleted.
+    pub orphaned: bool,
+    /// The collector has chosen it.
+    pub condemned: bool,
 }
 
 impl ManifestRow {
     /// What callers see.
     pub fn record(self, digest: Digest) -> ManifestRecord {
+        let standing = self.standing();
         ManifestRecord {
             digest,
             media_type: self.media_type,
@@ -157,12 +181,29 @@ impl ManifestRow {
             artifact_type: self.artifact_type,
             config_type: self.config_type,
             pushed_at: self.pushed_at,
+            standing,
+        }
+    }
+
+    /// The kind of garbage that it stands in a queue as.
+    pub fn queue(&self) -> Option<Garbage> {
+        let garbage = if self.orphaned { Garbage::Referrer } else { Garbage::Untagged };
+        self.eligible_uptime_seconds.map(|_| garbage)
+    }
+
+    /// Whether it is needed.
+    pub fn standing(&self) -> Standing {
+        match self.eligible_uptime_seconds {
+            _ if self.condemned => Standing::Condemned,
+            Some(eligible_uptime_seconds) => Standing::Waiting { eligible_uptime_seconds },
+            None => Standing::Held,
         }
     }
 }
 
 impl Row for ManifestRow {
     const NAME: &'static str = "a row of manifests";
+    const VERSION: u8 = 2;
 
     fn write(&self, bytes: &mut Vec<u8>) {
         put_text(bytes, self.media_type.as_str());
@@ -174,10 +215,11 @@ impl Row for ManifestRow {
         put_option(bytes, self.eligible_uptime_seconds.as_ref(), |bytes, number| {
             put_u64(bytes, *number);
         });
+        bytes.extend([u8::from(self.orphaned), u8::from(self.condemned)]);
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self> {
-        Ok(Self {
+        let mut row = Self {
             media_type: reader.media_type()?,
             size_bytes: reader.u64()?,
             subject: reader.option(Reader::digest)?,
@@ -185,7 +227,16 @@ impl Row for ManifestRow {
             config_type: reader.option(Reader::media_type)?,
             pushed_at: Timestamp(reader.u64()?),
             eligible_uptime_seconds: reader.option(Reader::u64)?,
-        })
+            orphaned: false,
+            condemned: false,
+        };
+        if reader.version() == 1 {
+            // Only referrers whose subject was deleted stood in a queue.
+            row.orphaned = row.eligible_uptime_seconds.is_some();
+        } else {
+            (row.orphaned, row.condemned) = (reader.bool()?, reader.bool()?);
+        }
+        Ok(row)
     }
 }
 
@@ -303,19 +354,24 @@ pub struct LinkRow {
     pub linked_at: Timestamp,
     /// Where it stands in `gc_queue` while no manifest of the repository refers to it.
     pub eligible_uptime_seconds: u64,
+    /// The collector has chosen it.
+    pub condemned: bool,
 }
 
 impl Row for LinkRow {
     const NAME: &'static str = "a row of repo_blobs";
+    const VERSION: u8 = 2;
 
     fn write(&self, bytes: &mut Vec<u8>) {
         put_u64(bytes, self.linked_at.0);
         put_u64(bytes, self.eligible_uptime_seconds);
+        bytes.push(u8::from(self.condemned));
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self> {
         let (linked_at, eligible_uptime_seconds) = (Timestamp(reader.u64()?), reader.u64()?);
-        Ok(Self { linked_at, eligible_uptime_seconds })
+        let condemned = reader.version() > 1 && reader.bool()?;
+        Ok(Self { linked_at, eligible_uptime_seconds, condemned })
     }
 }
 

@@ -37,7 +37,13 @@ fn manifest() -> ManifestRow {
         config_type: None,
         pushed_at: Timestamp(7),
         eligible_uptime_seconds: Some(9),
+        orphaned: true,
+        condemned: false,
     }
+}
+
+fn link(condemned: bool) -> LinkRow {
+    LinkRow { linked_at: Timestamp(7), eligible_uptime_seconds: 9, condemned }
 }
 
 fn descriptor() -> Descriptor {
@@ -103,8 +109,8 @@ fn rows_are_these_bytes() {
     golden(
         &manifest(),
         &format!(
-            "01 00000003 612f62 0000000000000005 01 00 {aa} 01 00000001 63 00 \
-             0000000000000007 01 0000000000000009"
+            "02 00000003 612f62 0000000000000005 01 00 {aa} 01 00000001 63 00 \
+             0000000000000007 01 0000000000000009 01 00"
         ),
     );
     let references = References(vec![(sha256(), EdgeKind::Config), (sha512(), EdgeKind::Child)]);
@@ -117,8 +123,8 @@ fn rows_are_these_bytes() {
         &content(),
         "02 0000000000000005 02 03 0000000000000003 0000000000000002 0000000000000009",
     );
-    let link = LinkRow { linked_at: Timestamp(7), eligible_uptime_seconds: 9 };
-    golden(&link, "01 0000000000000007 0000000000000009");
+    golden(&link(true), "02 0000000000000007 0000000000000009 01");
+    golden(&Queued { size_bytes: 5 }, "01 0000000000000005");
     golden(&Uses { blob: true, manifest: false }, "01 01");
     golden(&Uses { blob: true, manifest: true }, "01 03");
     golden(&SmallContent(vec![1, 2, 3]), "01 010203");
@@ -143,6 +149,17 @@ fn rows_of_earlier_releases_are_read() {
     older(&live(self::content()), &content("00"));
     older(&live(self::content()), &content("01"));
     assert!(ContentRow::decode(&bytes(&content("03"))).is_err(), "no state of that version");
+    older(&link(false), "01 0000000000000007 0000000000000009");
+    let waiting = |waits: &str| {
+        let aa = "aa".repeat(32);
+        format!(
+            "01 00000003 612f62 0000000000000005 01 00 {aa} 01 00000001 63 00 \
+             0000000000000007 {waits}"
+        )
+    };
+    older(&manifest(), &waiting("01 0000000000000009"));
+    let held = ManifestRow { eligible_uptime_seconds: None, orphaned: false, ..manifest() };
+    older(&held, &waiting("00"));
 }
 
 #[test]
@@ -161,6 +178,10 @@ fn keys_are_these_bytes() {
     check(
         Key::number(3).and_number(1).and_digest(&sha256()).and_garbage(Garbage::Content),
         &format!("0000000000000003 0000000000000001 00 {aa} 02"),
+    );
+    check(
+        Key::number(3).and_number(1).and_digest(&sha256()),
+        &format!("0000000000000003 0000000000000001 00 {aa}"),
     );
     check(Key::number(7).and_upload(upload().id), &format!("0000000000000007 {}", "cc".repeat(16)));
 }
@@ -260,6 +281,7 @@ proptest! {
             check::<References>(bytes);
             check::<ContentRow>(bytes);
             check::<LinkRow>(bytes);
+            check::<Queued>(bytes);
             check::<Uses>(bytes);
             check::<SmallContent>(bytes);
             check::<UploadRecord>(bytes);
@@ -273,6 +295,7 @@ proptest! {
             let _ = Reader::referrer_key(bytes);
             let _ = Reader::edge_key(bytes);
             let _ = Reader::garbage_key(bytes);
+            let _ = Reader::untagged_key(bytes);
             let _ = Reader::upload_time_key(bytes);
         }
         check_all(&bytes);

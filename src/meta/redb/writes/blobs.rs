@@ -1,11 +1,10 @@
 //! Blobs arrive in repositories and leave them.
 
-use super::super::super::{LinkBlob, Moment, MountBlob, Result, UnlinkBlob};
+use super::super::super::{LinkBlob, Moment, MountBlob, Result, UnlinkBlob, Use};
 use super::super::codec::ContentRow;
 use super::super::rows;
 use super::super::tables::Tables;
-use super::contents::Use;
-use super::repositories::{Repository, lower};
+use super::repositories::Repository;
 use super::{Decision, Operation};
 use crate::oci::{Digest, RepositoryName};
 
@@ -48,7 +47,7 @@ impl Tables<'_> {
         let mut repository = self.repository_or_new(name)?;
         let size_bytes = row.record.size_bytes;
         self.hold(row, digest, repository.id, Use::Blob)?;
-        if self.link(repository.id, digest, moment)? {
+        if self.link(repository.id, digest, size_bytes, moment)? {
             repository.row.blobs = repository.row.blobs.saturating_add(1);
             repository.row.size_bytes = repository.row.size_bytes.saturating_add(size_bytes);
             self.save_repository(&repository)?;
@@ -88,32 +87,25 @@ pub struct Unlink {
 }
 
 impl Operation for Unlink {
-    type Plan = (Repository, ContentRow);
+    type Plan = Repository;
     type Answer = UnlinkBlob;
 
     fn check(&self, tables: &Tables<'_>) -> Result<Decision<Self::Plan, UnlinkBlob>> {
         let Some(repository) = tables.repository(&self.repository)? else {
             return Ok(Decision::Answer(UnlinkBlob::Unknown));
         };
-        let Some(row) = tables.readable(repository.id, &self.digest)? else {
+        if tables.readable(repository.id, &self.digest)?.is_none() {
             return Ok(Decision::Answer(UnlinkBlob::Unknown));
-        };
+        }
         if tables.is_referenced(repository.id, &self.digest)? {
             return Ok(Decision::Answer(UnlinkBlob::Referenced));
         }
-        Ok(Decision::Apply((repository, row)))
+        Ok(Decision::Apply(repository))
     }
 
-    fn apply(
-        &self,
-        (mut repository, row): Self::Plan,
-        tables: &mut Tables<'_>,
-    ) -> Result<UnlinkBlob> {
-        tables.unlink(repository.id, &self.digest)?;
-        tables.release(&self.digest, repository.id, Use::Blob, self.moment)?;
-        lower(&mut repository.row.blobs, 1)?;
-        lower(&mut repository.row.size_bytes, row.record.size_bytes)?;
-        tables.save_repository(&repository)?;
+    fn apply(&self, repository: Repository, tables: &mut Tables<'_>) -> Result<UnlinkBlob> {
+        let eligible = self.moment.eligible_uptime_seconds;
+        tables.remove_link(repository, &self.digest, eligible)?;
         Ok(UnlinkBlob::Removed)
     }
 }

@@ -1,23 +1,12 @@
-//! Contents, who has them, and what waits for the collector.
-//!
-//! `gc_queue` holds exactly what nothing holds, each once: a link that no manifest of its
-//! repository refers to, a content that no repository has, a referrer whose subject was deleted.
-//! The row it is about says where in the queue it stands, so that a use takes it out at once: the
-//! queue, and with it the leases that a collector must look at, is as long as the garbage.
+//! Contents, who has them, and links to them.
 
-use super::super::super::{BlobRecord, BlobState, Error, Garbage, Moment, Place, Result};
-use super::super::codec::{ContentRow, Key, LinkRow, Mark, SmallContent, Uses};
+use super::super::super::{BlobRecord, BlobState, Error, Garbage, Place, Result, Use};
+use super::super::codec::{ContentRow, Key, Mark, SmallContent, Uses};
 use super::super::rows;
 use super::super::tables::Tables;
+use super::queues;
 use super::repositories::lower;
 use crate::oci::Digest;
-
-/// As what a repository has a content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
-    Blob,
-    Manifest,
-}
 
 impl Use {
     fn of(self, uses: &mut Uses) -> &mut bool {
@@ -28,12 +17,10 @@ impl Use {
     }
 }
 
-fn garbage_key(eligible: u64, id: u64, digest: &Digest, garbage: Garbage) -> Key {
-    Key::number(eligible).and_number(id).and_digest(digest).and_garbage(garbage)
-}
-
-fn link_key(id: u64, digest: &Digest) -> Key {
-    Key::number(id).and_digest(digest)
+/// Where a content that no repository has stands.
+fn place<'a>(digest: &'a Digest, row: &ContentRow) -> queues::Place<'a> {
+    let at = row.eligible_uptime_seconds;
+    queues::Place { at, id: 0, digest, garbage: Garbage::Content }
 }
 
 impl Tables<'_> {
@@ -48,23 +35,10 @@ impl Tables<'_> {
         }
     }
 
-    /// The content of a blob that the repository may read. One that is not live is not there.
-    pub(super) fn readable(&self, id: u64, digest: &Digest) -> Result<Option<ContentRow>> {
-        if !rows::has(&self.repo_blobs, &link_key(id, digest))? {
-            return Ok(None);
-        }
-        self.live(digest)
-    }
-
     /// The content that a link or a manifest says is there, unless it is not live.
     pub(super) fn live(&self, digest: &Digest) -> Result<Option<ContentRow>> {
         let row: ContentRow = rows::must_get(&self.blobs, &Key::digest(digest))?;
         Ok((row.record.state == BlobState::Live).then_some(row))
-    }
-
-    /// Whether a manifest of the repository refers to the digest.
-    pub(super) fn is_referenced(&self, id: u64, digest: &Digest) -> Result<bool> {
-        rows::any(&self.edges, &Key::number(id).and_digest(digest))
     }
 
     /// Content is there, inline or (`None`) as a durable file: its row, live.
@@ -125,9 +99,7 @@ impl Tables<'_> {
         let mut uses: Uses = rows::get(&self.blob_repositories, &key)?.unwrap_or_default();
         if uses == Uses::default() {
             if row.record.repositories == 0 {
-                let queued = row.eligible_uptime_seconds;
-                let garbage = garbage_key(queued, 0, digest, Garbage::Content);
-                rows::remove(&mut self.gc_queue, &garbage)?;
+                self.dequeue(place(digest, &row))?;
             }
             row.record.repositories = row.record.repositories.saturating_add(1);
         }
@@ -138,14 +110,15 @@ impl Tables<'_> {
         rows::put(&mut self.blobs, &Key::digest(digest), &row)
     }
 
-    /// The repository has the content no longer, as this.
+    /// The repository has the content no longer, as this. What no repository has may go from
+    /// `eligible`.
     pub(super) fn release(
         &mut self,
         digest: &Digest,
         id: u64,
         usage: Use,
-        moment: Moment,
-    ) -> Result<()> {
+        eligible: u64,
+    ) -> Result<ContentRow> {
         let content_key = Key::digest(digest);
         let key = Key::digest(digest).and_number(id);
         let mut row: ContentRow = rows::must_get(&self.blobs, &content_key)?;
@@ -162,12 +135,11 @@ impl Tables<'_> {
             rows::put(&mut self.blob_repositories, &key, &uses)?;
         }
         if row.record.repositories == 0 {
-            row.eligible_uptime_seconds = moment.eligible_uptime_seconds;
-            let queued = row.eligible_uptime_seconds;
-            let garbage = garbage_key(queued, 0, digest, Garbage::Content);
-            rows::put(&mut self.gc_queue, &garbage, &Mark)?;
+            row.eligible_uptime_seconds = eligible;
+            self.enqueue(place(digest, &row), row.record.size_bytes)?;
         }
-        rows::put(&mut self.blobs, &content_key, &row)
+        rows::put(&mut self.blobs, &content_key, &row)?;
+        Ok(row)
     }
 
     /// Only manifests keep an inline copy beside their file.
@@ -179,96 +151,30 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// Makes the blob readable in the repository, or starts its grace anew; whether it was not
-    /// readable before.
-    pub(super) fn link(&mut self, id: u64, digest: &Digest, moment: Moment) -> Result<bool> {
-        let key = link_key(id, digest);
-        let found: Option<LinkRow> = rows::get(&self.repo_blobs, &key)?;
-        let linked_at = found.map_or(moment.time, |row| row.linked_at);
-        let eligible_uptime_seconds = moment.eligible_uptime_seconds;
-        let row = LinkRow { linked_at, eligible_uptime_seconds };
-        if let Some(found) = found {
-            let queued = found.eligible_uptime_seconds;
-            rows::remove(&mut self.gc_queue, &garbage_key(queued, id, digest, Garbage::Link))?;
+    /// Stores a content's state. One that is being unlinked gets no file any more (M5).
+    pub(super) fn set_state(
+        &mut self,
+        digest: &Digest,
+        mut row: ContentRow,
+        state: BlobState,
+    ) -> Result<()> {
+        let key = Key::digest(digest);
+        let (was, is) = (row.record.state, state);
+        if row.record.place == Place::Inline && is == BlobState::Unlinking {
+            rows::remove(&mut self.spill_queue, &key)?;
+        } else if row.record.place == Place::Inline && was == BlobState::Unlinking {
+            rows::put(&mut self.spill_queue, &key, &Mark)?;
         }
-        rows::put(&mut self.repo_blobs, &key, &row)?;
-        if !self.is_referenced(id, digest)? {
-            let queued = row.eligible_uptime_seconds;
-            let garbage = garbage_key(queued, id, digest, Garbage::Link);
-            rows::put(&mut self.gc_queue, &garbage, &Mark)?;
-        }
-        Ok(found.is_none())
-    }
-
-    /// Takes the link and its place in the queue away.
-    pub(super) fn unlink(&mut self, id: u64, digest: &Digest) -> Result<()> {
-        let key = link_key(id, digest);
-        let row: LinkRow = rows::must_get(&self.repo_blobs, &key)?;
-        let queued = row.eligible_uptime_seconds;
-        rows::remove(&mut self.gc_queue, &garbage_key(queued, id, digest, Garbage::Link))?;
-        rows::remove(&mut self.repo_blobs, &key)?;
-        Ok(())
-    }
-
-    /// A manifest refers to the digest: a link to it is no garbage.
-    pub(super) fn use_child(&mut self, id: u64, digest: &Digest) -> Result<()> {
-        let key = link_key(id, digest);
-        let found: Option<LinkRow> = rows::get(&self.repo_blobs, &key)?;
-        if let Some(row) = found {
-            let queued = row.eligible_uptime_seconds;
-            rows::remove(&mut self.gc_queue, &garbage_key(queued, id, digest, Garbage::Link))?;
-        }
-        Ok(())
-    }
-
-    /// The last reference to a digest may have gone: a link that nothing uses is queued.
-    pub(super) fn disuse_link(&mut self, id: u64, digest: &Digest, moment: Moment) -> Result<()> {
-        let key = link_key(id, digest);
-        let found: Option<LinkRow> = rows::get(&self.repo_blobs, &key)?;
-        let Some(mut row) = found else {
-            return Ok(());
-        };
-        if self.is_referenced(id, digest)? {
-            return Ok(());
-        }
-        row.eligible_uptime_seconds = moment.eligible_uptime_seconds;
-        let queued = row.eligible_uptime_seconds;
-        rows::put(&mut self.repo_blobs, &key, &row)?;
-        rows::put(&mut self.gc_queue, &garbage_key(queued, id, digest, Garbage::Link), &Mark)
+        row.record.state = state;
+        rows::put(&mut self.blobs, &key, &row)
     }
 
     /// Puts a content that is there into a state.
     #[cfg(any(test, feature = "conformance"))]
-    pub fn set_state(&mut self, digest: &Digest, state: BlobState) -> Result<()> {
-        if let Some(mut row) = rows::content(&self.blobs, digest)? {
-            row.record.state = state;
-            rows::put(&mut self.blobs, &Key::digest(digest), &row)?;
+    pub fn force_state(&mut self, digest: &Digest, state: BlobState) -> Result<()> {
+        match rows::content(&self.blobs, digest)? {
+            Some(row) => self.set_state(digest, row, state),
+            None => Ok(()),
         }
-        Ok(())
-    }
-
-    /// Queues a manifest whose subject is gone, or takes it out (`None`).
-    pub(super) fn queue_referrer(
-        &mut self,
-        id: u64,
-        digest: &Digest,
-        eligible: Option<u64>,
-    ) -> Result<()> {
-        let Some(mut row) = rows::manifest(&self.manifests, id, digest)? else {
-            return Err(Error::Corrupt(format!("the referrer {digest} has no manifest")));
-        };
-        if row.eligible_uptime_seconds == eligible {
-            return Ok(());
-        }
-        if let Some(queued) = row.eligible_uptime_seconds {
-            let garbage = garbage_key(queued, id, digest, Garbage::Referrer);
-            rows::remove(&mut self.gc_queue, &garbage)?;
-        }
-        if let Some(queued) = eligible {
-            let garbage = garbage_key(queued, id, digest, Garbage::Referrer);
-            rows::put(&mut self.gc_queue, &garbage, &Mark)?;
-        }
-        row.eligible_uptime_seconds = eligible;
-        rows::put(&mut self.manifests, &link_key(id, digest), &row)
     }
 }

@@ -2,8 +2,8 @@
 
 use redb::ReadableTable;
 
-use super::super::super::{Place, Result};
-use super::super::codec::{Key, Row, StoreId};
+use super::super::super::{BlobState, Place, Result};
+use super::super::codec::{ContentRow, Key, Row, StoreId};
 use super::super::rows;
 use super::super::tables::{Bytes, Tables};
 use super::repositories::UPTIME;
@@ -21,7 +21,10 @@ impl Operation for MarkSpilled {
         let mut inline = Vec::new();
         for digest in &self.0 {
             let row = rows::content(&tables.blobs, digest)?;
-            if row.is_some_and(|row| row.record.place == Place::Inline) {
+            let is_pending = |row: ContentRow| {
+                row.record.place == Place::Inline && row.record.state != BlobState::Unlinking
+            };
+            if row.is_some_and(is_pending) {
                 inline.push(*digest);
             }
         }

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use super::super::super::{Edge, EdgeKind, Moment, PushManifest, PutManifest, Result};
-use super::super::codec::{Key, ManifestRow, Mark, Reader, References};
+use super::super::super::{Edge, EdgeKind, Moment, PushManifest, PutManifest, Result, Use};
+use super::super::codec::{ContentRow, Key, ManifestRow, Mark, Reader, References};
 use super::super::rows;
 use super::super::tables::Tables;
-use super::contents::Use;
 use super::repositories::{Repository, lower};
 use super::{Decision, Operation};
 use crate::oci::{Digest, RepositoryName, Tag};
@@ -73,10 +72,11 @@ impl Operation for Put {
         }
         tables.replace_subject(id, push, stored.row)?;
         tables.replace_references(id, push, stored.references)?;
-        tables.queue_referrers(id, &push.digest, None)?;
+        tables.set_orphaned_referrers(id, &push.digest, false, push.moment)?;
         for tag in &push.tags {
-            tables.move_tag(&mut repository, tag, &push.digest, push.moment.time)?;
+            tables.move_tag(&mut repository, tag, &push.digest, push.moment)?;
         }
+        tables.reassess(id, &push.digest, push.moment)?;
         tables.save_repository(&repository)?;
         Ok(PutManifest::Stored)
     }
@@ -154,16 +154,16 @@ impl Tables<'_> {
         })
     }
 
-    /// Stores the manifest's row and its entry among referrers.
+    /// Stores the manifest's row and its entry among referrers. Pushed anew, it is wanted, with or
+    /// without its subject; the caller reassesses it.
     fn replace_subject(
         &mut self,
         id: u64,
         push: &PushManifest,
         stored: Option<ManifestRow>,
     ) -> Result<()> {
-        if let Some(stored) = stored {
-            // Pushed anew, it is wanted, with or without its subject.
-            self.queue_referrer(id, &push.digest, None)?;
+        if let Some(mut stored) = stored {
+            self.dequeue_manifest(id, &push.digest, &mut stored)?;
             if let Some(subject) = stored.subject.filter(|subject| push.subject != Some(*subject)) {
                 rows::remove(&mut self.referrers, &referrer_key(id, &subject, &push.digest))?;
             }
@@ -180,6 +180,8 @@ impl Tables<'_> {
             config_type: push.config_type.clone(),
             pushed_at: push.moment.time,
             eligible_uptime_seconds: None,
+            orphaned: false,
+            condemned: false,
         };
         rows::put(&mut self.manifests, &manifest_key(id, &push.digest), &row)
     }
@@ -195,9 +197,10 @@ impl Tables<'_> {
         let stored: BTreeSet<_> = found.iter().flat_map(|found| found.0.iter().copied()).collect();
         for (child, kind) in wanted.difference(&stored) {
             rows::put(&mut self.edges, &edge_key(id, child, *kind, &push.digest), &Mark)?;
-        }
-        for (child, _) in &wanted {
-            self.use_child(id, child)?;
+            self.use_link(id, child)?;
+            if *kind == EdgeKind::Child {
+                self.reassess(id, child, push.moment)?;
+            }
         }
         let gone: Vec<_> = stored.difference(&wanted).copied().collect();
         self.remove_edges(id, &push.digest, &gone, push.moment)?;
@@ -219,18 +222,28 @@ impl Tables<'_> {
             rows::remove(&mut self.edges, &edge_key(id, child, *kind, parent))?;
         }
         let children: BTreeSet<_> = edges.iter().map(|(child, _)| child).collect();
-        children.into_iter().try_for_each(|child| self.disuse_link(id, child, moment))
+        for child in children {
+            self.disuse_link(id, child, moment)?;
+            self.reassess(id, child, moment)?;
+        }
+        Ok(())
     }
 
-    /// Queues the manifests attached to `subject`, or takes them out (`None`).
-    fn queue_referrers(&mut self, id: u64, subject: &Digest, eligible: Option<u64>) -> Result<()> {
+    /// The subject of the manifests attached to `subject` was deleted, or has come.
+    fn set_orphaned_referrers(
+        &mut self,
+        id: u64,
+        subject: &Digest,
+        orphaned: bool,
+        moment: Moment,
+    ) -> Result<()> {
         let prefix = Key::number(id).and_digest(subject);
         let mut referrers = Vec::new();
         rows::each_after(&self.referrers, &prefix, None, |key, _| {
             referrers.push(Reader::referrer_key(key)?.2);
             Ok(true)
         })?;
-        referrers.iter().try_for_each(|referrer| self.queue_referrer(id, referrer, eligible))
+        referrers.iter().try_for_each(|found| self.set_orphaned(id, found, orphaned, moment))
     }
 
     fn tags_of(&self, id: u64, digest: &Digest) -> Result<Vec<Tag>> {
@@ -256,7 +269,7 @@ pub struct DeleteManifest {
 pub struct Doomed {
     repository: Repository,
     row: ManifestRow,
-    references: Option<References>,
+    references: References,
     tags: Vec<Tag>,
 }
 
@@ -268,34 +281,57 @@ impl Operation for DeleteManifest {
         let Some(repository) = tables.repository(&self.repository)? else {
             return Ok(Decision::Answer(false));
         };
-        let Stored { row, references } = tables.stored_manifest(repository.id, &self.digest)?;
-        let Some(row) = row else {
+        if !rows::has(&tables.manifests, &manifest_key(repository.id, &self.digest))? {
             return Ok(Decision::Answer(false));
-        };
-        let tags = tables.tags_of(repository.id, &self.digest)?;
-        Ok(Decision::Apply(Doomed { repository, row, references, tags }))
+        }
+        Ok(Decision::Apply(tables.doomed(repository, &self.digest)?))
     }
 
     fn apply(&self, doomed: Doomed, tables: &mut Tables<'_>) -> Result<bool> {
-        let Doomed { mut repository, row, references, tags } = doomed;
-        let (id, digest, moment) = (repository.id, &self.digest, self.moment);
+        let eligible = self.moment.eligible_uptime_seconds;
+        tables.remove_manifest(doomed, &self.digest, self.moment, eligible)?;
+        Ok(true)
+    }
+}
+
+impl Tables<'_> {
+    /// A manifest that is there, and what goes with it.
+    pub(super) fn doomed(&self, repository: Repository, digest: &Digest) -> Result<Doomed> {
+        let key = manifest_key(repository.id, digest);
+        Ok(Doomed {
+            row: rows::must_get(&self.manifests, &key)?,
+            references: rows::get(&self.references, &key)?.unwrap_or_default(),
+            tags: self.tags_of(repository.id, digest)?,
+            repository,
+        })
+    }
+
+    /// Removes a manifest. What loses its last use by it waits until `moment`; its own content, if
+    /// nobody else has it, until `eligible`.
+    pub(super) fn remove_manifest(
+        &mut self,
+        doomed: Doomed,
+        digest: &Digest,
+        moment: Moment,
+        eligible: u64,
+    ) -> Result<ContentRow> {
+        let Doomed { mut repository, mut row, references, tags } = doomed;
+        let id = repository.id;
         for tag in &tags {
-            tables.remove_tag(&mut repository, tag, digest)?;
+            self.remove_tag(&mut repository, tag, digest)?;
         }
-        // Out of the queue first: its row says where it stands there.
-        tables.queue_referrer(id, digest, None)?;
-        rows::remove(&mut tables.manifests, &manifest_key(id, digest))?;
-        rows::remove(&mut tables.references, &manifest_key(id, digest))?;
+        self.dequeue_manifest(id, digest, &mut row)?;
+        rows::remove(&mut self.manifests, &manifest_key(id, digest))?;
+        rows::remove(&mut self.references, &manifest_key(id, digest))?;
         if let Some(subject) = &row.subject {
-            rows::remove(&mut tables.referrers, &referrer_key(id, subject, digest))?;
+            rows::remove(&mut self.referrers, &referrer_key(id, subject, digest))?;
         }
-        let references = references.map_or_else(Vec::new, |references| references.0);
-        tables.remove_edges(id, digest, &references, moment)?;
-        tables.queue_referrers(id, digest, Some(moment.eligible_uptime_seconds))?;
-        tables.release(digest, id, Use::Manifest, moment)?;
+        self.remove_edges(id, digest, &references.0, moment)?;
+        self.set_orphaned_referrers(id, digest, true, moment)?;
+        let content = self.release(digest, id, Use::Manifest, eligible)?;
         lower(&mut repository.row.manifests, 1)?;
         lower(&mut repository.row.size_bytes, row.size_bytes)?;
-        tables.save_repository(&repository)?;
-        Ok(true)
+        self.save_repository(&repository)?;
+        Ok(content)
     }
 }

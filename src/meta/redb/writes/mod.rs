@@ -2,13 +2,17 @@
 
 mod blobs;
 mod contents;
+mod gc;
 mod housekeeping;
+mod links;
 mod manifests;
+mod queues;
 mod repositories;
 mod tags;
 mod uploads;
 
 pub use blobs::{Link, Mount, Unlink};
+pub use gc::{Collect, Condemn, ForgetContents, Revive, Spare};
 pub use housekeeping::{AdvanceUptime, MarkSpilled, SetStoreId, store_id};
 pub use manifests::{DeleteManifest, Put};
 pub use repositories::{NEWEST_REPOSITORY, TRANSACTIONS, UPTIME, count_transaction, counter};

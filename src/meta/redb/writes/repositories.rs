@@ -64,11 +64,22 @@ impl Tables<'_> {
         Ok(Repository { id, row: RepositoryRow::new(name.clone()) })
     }
 
-    /// Stores the counters, and puts the repository into the catalog or takes it out (M4).
+    /// The repository of that id, which a row of it says is there.
+    pub(super) fn repository_of(&self, id: u64) -> Result<Repository> {
+        Ok(Repository { id, row: rows::repository(&self.repositories, id)? })
+    }
+
+    /// Stores the counters, and puts the repository into the catalog or takes it out (M4). One
+    /// with nothing in it goes (M6); a session names its repository, and needs no row.
     pub(super) fn save_repository(&mut self, repository: &Repository) -> Result<()> {
         let Repository { id, row } = repository;
-        rows::put(&mut self.repositories, &Key::number(*id), row)?;
         let name = row.name.as_str();
+        if row.manifests == 0 && row.blobs == 0 {
+            rows::remove(&mut self.repositories, &Key::number(*id))?;
+            self.repository_ids.remove(name)?;
+        } else {
+            rows::put(&mut self.repositories, &Key::number(*id), row)?;
+        }
         let listed = self.repository_names.get(name)?.is_some();
         if row.manifests > 0 && !listed {
             self.repository_names.insert(name, id)?;

@@ -1,6 +1,6 @@
 //! Tags move and go (M3).
 
-use super::super::super::{Result, Timestamp};
+use super::super::super::{Moment, Result};
 use super::super::codec::{Key, Mark, TagRow};
 use super::super::rows;
 use super::super::tables::Tables;
@@ -22,16 +22,18 @@ impl Tables<'_> {
         rows::get(&self.tags, &tag_key(id, tag))
     }
 
-    /// Points a tag at a manifest of the repository; the caller saves the repository.
+    /// Points a tag at a manifest of the repository, which the caller reassesses; the caller also
+    /// saves the repository.
     pub(super) fn move_tag(
         &mut self,
         repository: &mut Repository,
         tag: &Tag,
         digest: &Digest,
-        updated_at: Timestamp,
+        moment: Moment,
     ) -> Result<()> {
         let id = repository.id;
-        match self.tag(id, tag)? {
+        let found = self.tag(id, tag)?;
+        match &found {
             Some(found) if found.digest == *digest => return Ok(()),
             Some(found) => {
                 let key = by_manifest_key(id, &found.digest, tag);
@@ -39,8 +41,10 @@ impl Tables<'_> {
             }
             None => repository.row.tags = repository.row.tags.saturating_add(1),
         }
-        rows::put(&mut self.tags, &tag_key(id, tag), &TagRow { digest: *digest, updated_at })?;
-        rows::put(&mut self.tags_by_manifest, &by_manifest_key(id, digest, tag), &Mark)
+        let row = TagRow { digest: *digest, updated_at: moment.time };
+        rows::put(&mut self.tags, &tag_key(id, tag), &row)?;
+        rows::put(&mut self.tags_by_manifest, &by_manifest_key(id, digest, tag), &Mark)?;
+        found.map_or(Ok(()), |found| self.reassess(id, &found.digest, moment))
     }
 
     /// Removes a tag that is there; the caller saves the repository.
@@ -61,6 +65,7 @@ impl Tables<'_> {
 pub struct DeleteTag {
     pub repository: RepositoryName,
     pub tag: Tag,
+    pub moment: Moment,
 }
 
 impl Operation for DeleteTag {
@@ -80,6 +85,7 @@ impl Operation for DeleteTag {
     fn apply(&self, (mut repository, digest): Self::Plan, tables: &mut Tables<'_>) -> Result<bool> {
         tables.remove_tag(&mut repository, &self.tag, &digest)?;
         tables.save_repository(&repository)?;
+        tables.reassess(repository.id, &digest, self.moment)?;
         Ok(true)
     }
 }
