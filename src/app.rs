@@ -140,6 +140,8 @@ impl App {
         let purge = tokio::spawn(async move { purge.run_purge(purge_stop).await });
         let (room, room_stop) = (self.registry.clone(), background.clone());
         let room = tokio::spawn(async move { room.run_room(room_stop).await });
+        let (scrub, scrub_stop) = (self.registry.clone(), background.clone());
+        let scrub = tokio::spawn(async move { scrub.run_scrub(scrub_stop).await });
         let beat_stop = CancellationToken::new();
         let beat = {
             let (registry, identity) = (self.registry.clone(), Arc::clone(&self.identity));
@@ -165,6 +167,7 @@ impl App {
         finish(spill).await;
         finish(purge).await;
         finish(room).await;
+        finish(scrub).await;
         beat_stop.cancel();
         finish(beat).await;
         tokio::select! {

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
 use super::{BlobFile, BlobStore, Hasher, Staging};
-use crate::oci::{Algorithm, Digest, UploadId};
+use crate::oci::{Algorithm, Digest, Shard, UploadId};
 
 /// Result of one test.
 pub type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
@@ -45,7 +46,11 @@ pub async fn run_all<S: Subject>(factory: impl Fn() -> S) -> Outcome {
     publish_replaces_a_file_of_another_size_even_if_live(factory()).await?;
     publish_again_after_removal(factory()).await?;
     spilled_contents_read_back(factory()).await?;
-    spill_replaces_wrong_files(factory()).await
+    spill_replaces_wrong_files(factory()).await?;
+    a_quarantined_file_makes_room_for_a_right_one(factory()).await?;
+    shards_list_every_file(factory()).await?;
+    hashing_reads_what_reading_does(factory()).await?;
+    verified_blobs_never_end_wrong(factory()).await
 }
 
 fn id(n: u8) -> UploadId {
@@ -336,5 +341,77 @@ async fn spill_replaces_wrong_files(subject: impl Subject) -> Outcome {
     assert!(spilled.failed.is_empty(), "{:?}", spilled.failed);
     assert_eq!(blob(&*subject.store(), &one).await?, Some("one".into()));
     assert_eq!(blob(&*subject.store(), &two).await?, Some("two".into()));
+    Ok(())
+}
+
+async fn a_quarantined_file_makes_room_for_a_right_one(subject: impl Subject) -> Outcome {
+    let (store, digest) = (subject.store(), sha256(b"content"));
+    assert_eq!(store.quarantine(&digest).await?, None);
+    let mut names = BTreeSet::new();
+    for round in 0..12 {
+        push(&*store, id(round), &digest, b"content", false).await?;
+        subject.plant(&digest, b"damaged");
+        names.extend(store.quarantine(&digest).await?);
+        assert_eq!(blob(&*store, &digest).await?, None);
+    }
+    assert_eq!(names.len(), 10, "the oldest are kept, their number is bounded");
+    push(&*store, id(99), &digest, b"content", true).await?;
+    assert_eq!(blob(&*store, &digest).await?, Some("content".into()));
+    Ok(())
+}
+
+async fn shards_list_every_file(subject: impl Subject) -> Outcome {
+    let store = subject.store();
+    let mut expected = Vec::new();
+    for (n, algorithm) in (0_u8..).zip(Algorithm::ALL.into_iter().cycle()).take(12) {
+        let content = vec![n; usize::from(n)];
+        let digest = Hasher::digest_of(algorithm, &content);
+        push(&*store, id(n), &digest, &content, false).await?;
+        expected.push((digest, u64::from(n)));
+    }
+    expected.sort_unstable();
+    // A blob that was removed leaves at most its shard behind.
+    store.remove(&expected.remove(3).0).await?;
+    let mut found = Vec::new();
+    for shard in Shard::all() {
+        let listed = store.shard_files(shard).await?;
+        assert!(listed.foreign.is_empty());
+        found.extend(listed.files);
+    }
+    assert_eq!(found, expected, "in the order of digests");
+    assert!(store.foreign().await?.is_empty());
+    Ok(())
+}
+
+async fn hashing_reads_what_reading_does(subject: impl Subject) -> Outcome {
+    let content: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[n as usize % 4]).collect();
+    let (store, digest) = (subject.store(), sha256(&content));
+    push(&*store, id(1), &digest, &content, false).await?;
+    let reader = store.open(&digest).await?.ok_or("published")?.reader;
+    let hasher = reader.hash(0, 1_000_001, Hasher::new(Algorithm::Sha256)).await?;
+    let hasher = reader.hash(1_000_001, 1_999_999, hasher).await?;
+    assert_eq!(hasher.finish(), digest);
+    let (bytes, hasher) = reader.read_hashed(5, 10, Hasher::new(Algorithm::Sha256)).await?;
+    assert_eq!((&bytes[..], hasher.finish()), (&content[5..15], sha256(&content[5..15])));
+    assert!(reader.hash(2_999_999, 2, Hasher::new(Algorithm::Sha256)).await.is_err());
+    Ok(())
+}
+
+async fn verified_blobs_never_end_wrong(subject: impl Subject) -> Outcome {
+    let (store, digest) = (subject.store(), sha256(b"content"));
+    for (bytes, is_right) in [(&b"content"[..], true), (b"contend", false), (b"", false)] {
+        push(&*store, id(1), &digest, b"content", false).await?;
+        subject.plant(&digest, bytes);
+        let told = Arc::new(AtomicBool::new(false));
+        let telling = Arc::clone(&told);
+        let on_damage = Box::new(move || telling.store(true, Ordering::Release));
+        let mut opened = store.open(&digest).await?.ok_or("planted")?;
+        opened.size_bytes = 7;
+        let verified = opened.verifying(&digest, on_damage);
+        let (first, last) = (verified.reader.read(0, 4).await, verified.reader.read(4, 3).await);
+        assert_eq!(first.is_ok(), !bytes.is_empty());
+        assert_eq!(last.is_ok(), is_right);
+        assert_eq!(told.load(Ordering::Acquire), !is_right);
+    }
     Ok(())
 }

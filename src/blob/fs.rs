@@ -6,13 +6,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::hash::hash_file;
+use super::hash::{hash_file, hash_once};
 use super::staging::{FileStaging, Upload, Uploads};
 use super::tree::{Existing, Naming, Tree};
-use super::{BlobFile, BlobRead, BlobStore, Error, Hasher, Published, Result, Spilled, Staging};
+use super::{
+    BlobFile, BlobRead, BlobStore, Error, Hasher, Published, Result, ShardFiles, Spilled, Staging,
+};
 use crate::disk::durable::{DirectorySyncs, Step, sync_file};
 use crate::disk::{self, Vfs, VfsFile};
-use crate::oci::{Algorithm, Digest, UploadId};
+use crate::oci::{Algorithm, Digest, Shard, UploadId};
 use crate::ops::{Blocking, Random};
 
 /// Files that a spill has open at once: what it may take of the process's descriptors.
@@ -322,6 +324,20 @@ impl BlobStore for FsBlobs {
         self.run(|tree| Ok(tree.vfs.space(&tree.layout.private())?)).await
     }
 
+    async fn quarantine(&self, digest: &Digest) -> Result<Option<String>> {
+        self.check_writable()?;
+        let digest = *digest;
+        self.run(move |tree| tree.quarantine(&digest)).await
+    }
+
+    async fn shard_files(&self, shard: Shard) -> Result<ShardFiles> {
+        self.run(move |tree| tree.shard_files(shard)).await
+    }
+
+    async fn foreign(&self) -> Result<Vec<String>> {
+        self.run(Tree::foreign).await
+    }
+
     fn is_poisoned(&self) -> bool {
         self.syncs.is_poisoned()
     }
@@ -344,6 +360,27 @@ impl BlobRead for FileReader {
             Ok(bytes.into())
         };
         self.blocking.run(read).await
+    }
+
+    async fn read_hashed(
+        &self,
+        offset: u64,
+        length: usize,
+        mut hasher: Hasher,
+    ) -> Result<(Bytes, Hasher)> {
+        let file = Arc::clone(&self.file);
+        let read = move || {
+            let mut bytes = vec![0; length];
+            file.read_exact_at(&mut bytes, offset)?;
+            hasher.update(&bytes);
+            Ok((bytes.into(), hasher))
+        };
+        self.blocking.run(read).await
+    }
+
+    async fn hash(&self, offset: u64, length: u64, hasher: Hasher) -> Result<Hasher> {
+        let file = Arc::clone(&self.file);
+        self.blocking.run(move || hash_once(&*file, hasher, offset, length)).await
     }
 }
 

@@ -12,6 +12,8 @@ use crate::ops::Blocking;
 
 /// Read at once while a file is hashed.
 const BUFFER_BYTES: usize = 256 * 1024;
+/// Read at once where nothing is read ahead.
+const ONCE_BUFFER_BYTES: usize = 1024 * 1024;
 /// Hashed in one piece of blocking work; between two the caller may stop.
 const PIECE_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -93,6 +95,26 @@ pub(super) async fn hash_file(
         let file = Arc::clone(&file);
         hasher = blocking.run(move || hash_piece(&*file, hasher, offset, end)).await?;
         offset = end;
+    }
+    Ok(hasher)
+}
+
+/// Hashes a part of a file without leaving it in the system's cache; blocks.
+pub(super) fn hash_once(
+    file: &dyn VfsFile,
+    mut hasher: Hasher,
+    mut offset: u64,
+    length: u64,
+) -> Result<Hasher> {
+    let end = offset.saturating_add(length);
+    let longest = usize::try_from(length).unwrap_or(usize::MAX).min(ONCE_BUFFER_BYTES);
+    let mut buffer = vec![0; longest];
+    while offset < end {
+        let length = usize::try_from(end - offset).unwrap_or(usize::MAX).min(longest);
+        let part = &mut buffer[..length];
+        file.read_once_at(part, offset)?;
+        hasher.update(part);
+        offset += length as u64;
     }
     Ok(hasher)
 }

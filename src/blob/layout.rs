@@ -24,6 +24,11 @@ impl Layout {
         Self { root: root.to_owned() }
     }
 
+    /// The root directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// `docker/registry/v2/blobs`, where distribution keeps them too (compat 5.5).
     pub fn blobs(&self) -> PathBuf {
         self.root.join("docker/registry/v2/blobs")

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{BlobFile, BlobRead, BlobStore, Error, Hasher, Published, Result, Spilled, Staging};
+use super::{
+    BlobFile, BlobRead, BlobStore, Error, Hasher, Published, Result, ShardFiles, Spilled, Staging,
+};
 use crate::disk;
-use crate::oci::{Algorithm, Digest, UploadId};
+use crate::oci::{Algorithm, Digest, Shard, UploadId};
 
 /// Blobs and uploads in memory; a clone is the same store. Everything is durable at once.
 #[derive(Debug, Clone)]
@@ -20,6 +22,7 @@ pub struct MemoryBlobs(Arc<Mutex<Inner>>);
 struct Inner {
     blobs: BTreeMap<Digest, Bytes>,
     staged: BTreeMap<UploadId, Staged>,
+    quarantined: BTreeMap<String, Bytes>,
     /// That of the newest handle.
     handles: u64,
     /// What the store says of its room; nothing here takes any.
@@ -60,13 +63,14 @@ impl MemoryBlobs {
 
     /// What became of the store after its process was killed: no upload has a handle.
     pub fn restart(&self) -> Self {
-        let Inner { blobs, staged, handles, free_bytes, total_bytes } = &*self.inner();
+        let Inner { blobs, staged, quarantined, handles, free_bytes, total_bytes } = &*self.inner();
         let staged = staged
             .iter()
             .map(|(id, upload)| (*id, Staged { bytes: upload.bytes.clone(), handle: 0 }));
         Self(Arc::new(Mutex::new(Inner {
             blobs: blobs.clone(),
             staged: staged.collect(),
+            quarantined: quarantined.clone(),
             handles: *handles,
             free_bytes: *free_bytes,
             total_bytes: *total_bytes,
@@ -187,6 +191,30 @@ impl BlobStore for MemoryBlobs {
     async fn space(&self) -> Result<disk::Space> {
         let Inner { free_bytes, total_bytes, .. } = *self.inner();
         Ok(disk::Space { free_bytes, total_bytes, free_inodes: u64::MAX, total_inodes: 0 })
+    }
+
+    async fn quarantine(&self, digest: &Digest) -> Result<Option<String>> {
+        let mut inner = self.inner();
+        let Some(bytes) = inner.blobs.remove(digest) else { return Ok(None) };
+        let stem = digest.to_string().replace(':', "-");
+        let number = inner.quarantined.keys().filter(|name| name.starts_with(&stem)).count();
+        let name = format!("{stem}.{}", number.min(9));
+        inner.quarantined.insert(name.clone(), bytes);
+        Ok(Some(name))
+    }
+
+    async fn shard_files(&self, shard: Shard) -> Result<ShardFiles> {
+        let inner = self.inner();
+        let is_in = |digest: &Digest| {
+            digest.algorithm() == shard.algorithm && digest.as_bytes()[0] == shard.first_byte
+        };
+        let files = inner.blobs.iter().filter(|(digest, _)| is_in(digest));
+        let files = files.map(|(digest, bytes)| (*digest, bytes.len() as u64)).collect();
+        Ok(ShardFiles { files, foreign: Vec::new() })
+    }
+
+    async fn foreign(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
     }
 
     fn is_poisoned(&self) -> bool {

@@ -17,6 +17,8 @@ mod memory;
 mod model_tests;
 mod staging;
 mod tree;
+mod verify;
+mod walk;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -26,7 +28,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::disk;
-use crate::oci::{Algorithm, Digest, UploadId};
+use crate::oci::{Algorithm, Digest, Shard, UploadId};
 
 pub use fs::FsBlobs;
 pub use hash::Hasher;
@@ -83,6 +85,15 @@ pub struct Spilled {
     pub durable: Vec<Digest>,
     /// These have not, each for a reason of its own, such as a directory in the file's place.
     pub failed: Vec<(Digest, Error)>,
+}
+
+/// What lies in one shard of the tree of blobs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ShardFiles {
+    /// Every file at a digest's place, with its length in bytes.
+    pub files: Vec<(Digest, u64)>,
+    /// Paths below the root that have no place there.
+    pub foreign: Vec<String>,
 }
 
 /// Where bytes live. After a failed sync of a directory every writing method but `discard` fails
@@ -146,6 +157,17 @@ pub trait BlobStore: Send + Sync + Debug + 'static {
     /// Room on the file system of the store.
     async fn space(&self) -> Result<disk::Space>;
 
+    /// Moves a blob's file out of the tree, to where damaged files are kept, and removes its
+    /// directory; its new name, `None` when there was no file. Not synced: a move that a power cut
+    /// undoes leaves a file that no row vouches for. The caller holds the stripe.
+    async fn quarantine(&self, digest: &Digest) -> Result<Option<String>>;
+
+    /// What lies in one shard of the tree, by digest; one that was never made is empty.
+    async fn shard_files(&self, shard: Shard) -> Result<ShardFiles>;
+
+    /// Paths below the root that have no place above the shards or among the uploads.
+    async fn foreign(&self) -> Result<Vec<String>>;
+
     /// Whether a failed sync has made the store read-only.
     fn is_poisoned(&self) -> bool;
 }
@@ -189,4 +211,23 @@ pub struct BlobFile {
 pub trait BlobRead: Send + Sync + Debug {
     /// The `length` bytes from `offset`. A file that ends before that is an I/O error.
     async fn read(&self, offset: u64, length: usize) -> Result<Bytes>;
+
+    /// As [`Self::read`], and hashes what it read; a file does so off the async threads.
+    async fn read_hashed(
+        &self,
+        offset: u64,
+        length: usize,
+        mut hasher: Hasher,
+    ) -> Result<(Bytes, Hasher)> {
+        let bytes = self.read(offset, length).await?;
+        hasher.update(&bytes);
+        Ok((bytes, hasher))
+    }
+
+    /// Hashes the `length` bytes from `offset`; a file does so in bounded memory, off the async
+    /// threads, and without filling the system's cache.
+    async fn hash(&self, offset: u64, length: u64, hasher: Hasher) -> Result<Hasher> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        Ok(self.read_hashed(offset, length, hasher).await?.1)
+    }
 }

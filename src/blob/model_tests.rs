@@ -33,6 +33,7 @@ enum Step {
     Publish { handle: usize, content: usize, live: bool },
     Spill { contents: Vec<usize> },
     Remove { content: usize },
+    Quarantine { content: usize },
     Plant { content: usize, bytes: &'static str },
     Restart,
 }
@@ -60,6 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(handle, content, live)| Step::Publish { handle, content, live }),
         2 => vec(content(), 0..5).prop_map(|contents| Step::Spill { contents }),
         2 => content().prop_map(|content| Step::Remove { content }),
+        1 => content().prop_map(|content| Step::Quarantine { content }),
         2 => (content(), part()).prop_map(|(content, bytes)| Step::Plant { content, bytes }),
         1 => Just(Step::Restart),
     ]
@@ -138,6 +140,9 @@ impl Side {
             Step::Discard { upload } => self.store.discard(id(*upload)).await.map(show),
             Step::Spill { contents } => self.spill(contents).await,
             Step::Remove { content } => self.store.remove(&digest(*content)).await.map(show),
+            Step::Quarantine { content } => {
+                self.store.quarantine(&digest(*content)).await.map(show)
+            }
             Step::Plant { content, bytes } => {
                 self.plant(&digest(*content), bytes);
                 Ok(show("planted"))

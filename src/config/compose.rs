@@ -14,7 +14,7 @@ use super::tree::{Node, Value};
 use super::{Config, Setting, value};
 use crate::http::options::{self as wire, Limits, Listen};
 use crate::ops::telemetry::{self, Format, Level};
-use crate::registry::{self, Platform, Sparse, UploadPurging};
+use crate::registry::{self, Platform, ScrubOptions, Sparse, UploadPurging};
 
 /// The largest compiled pattern of `validation.manifests.urls`.
 const PATTERN_SIZE_BYTES_MAX: usize = 1 << 20;
@@ -129,6 +129,8 @@ impl Reader<'_> {
             uploads_per_repository_max: self.count("kelson.limits.uploadsperrepository"),
             uploads_max: self.count("kelson.limits.uploads"),
             gc_grace: self.duration("kelson.gc.grace"),
+            scrub: self.scrub(),
+            verify_on_read: self.boolean("kelson.storage.verifyonread"),
             urls_allow,
             urls_deny,
             platforms: self.platforms(),
@@ -174,6 +176,12 @@ impl Reader<'_> {
             }
             _ => None,
         }
+    }
+
+    fn scrub(&self) -> Option<ScrubOptions> {
+        let bytes_per_second = self.size("kelson.scrub.rate");
+        let period = self.duration("kelson.scrub.period");
+        (bytes_per_second > 0).then_some(ScrubOptions { period, bytes_per_second })
     }
 
     fn upload_purging(&self) -> Option<UploadPurging> {

@@ -144,6 +144,11 @@ pub trait Vfs: Send + Sync + Debug + 'static {
 pub trait VfsFile: Send + Sync + Debug {
     /// Fills `buffer` from `offset`; fails with `UnexpectedEof` when the file ends before.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()>;
+    /// As [`Self::read_exact_at`], for who reads everything once: where the system can do so, what
+    /// was not in its cache before is not in it afterwards.
+    fn read_once_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.read_exact_at(buffer, offset)
+    }
     /// Writes all of `bytes` at `offset`.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()>;
     /// Length of the file.

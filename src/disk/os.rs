@@ -6,12 +6,13 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Advice, FallocateFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{Error, Metadata, Open, Result, SYNC, Space, Vfs, VfsFile, durable};
 
@@ -110,6 +111,14 @@ struct OsFile {
 }
 
 impl OsFile {
+    /// Reads what is in the page cache at once; how many bytes.
+    fn read_cached(&self, buffer: &mut [u8], offset: u64) -> usize {
+        let buffers = &mut [io::IoSliceMut::new(buffer)];
+        let read = rustix::io::preadv2(&self.file, buffers, offset, ReadWriteFlags::NOWAIT);
+        // Whatever the reason, the ordinary read reports it or succeeds.
+        read.unwrap_or_default()
+    }
+
     fn error(&self, operation: &'static str, source: impl Into<io::Error>) -> Error {
         Error::new(operation, &self.path, source.into())
     }
@@ -118,6 +127,19 @@ impl OsFile {
 impl VfsFile for OsFile {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         self.file.read_exact_at(buffer, offset).map_err(|source| self.error("read", source))
+    }
+
+    fn read_once_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        if self.read_cached(buffer, offset) == buffer.len() {
+            return Ok(());
+        }
+        // Nothing is read ahead: what was would look cached to the next read. Advice that is not
+        // taken costs only room in the cache.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::Random);
+        self.read_exact_at(buffer, offset)?;
+        let length = NonZeroU64::new(buffer.len() as u64);
+        let _ = rustix::fs::fadvise(&self.file, offset, length, Advice::DontNeed);
+        Ok(())
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {

@@ -27,6 +27,39 @@ fn bytes_are_read_where_they_were_written() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
+/// Whether all of it can be read without the device.
+fn is_cached(path: &Path, size_bytes: usize) -> bool {
+    let file = fs::File::open(path).unwrap();
+    let mut buffer = vec![0; size_bytes];
+    let buffers = &mut [io::IoSliceMut::new(&mut buffer)];
+    rustix::io::preadv2(&file, buffers, 0, ReadWriteFlags::NOWAIT) == Ok(size_bytes)
+}
+
+#[test]
+fn reading_once_leaves_the_cache_as_it_was() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("file");
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
+    let file = OsVfs.open(&path, Open::Create { mode: 0o600 }).unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+    durable::sync_file(&*file, durable::Step::UploadData).unwrap();
+    for keep in [true, false] {
+        if !keep {
+            file.drop_cache().unwrap();
+        }
+        let was_cached = is_cached(&path, bytes.len());
+        let mut found = vec![0; bytes.len()];
+        let reader = read(&path);
+        for (number, part) in found.chunks_mut(1 << 20).enumerate() {
+            reader.read_once_at(part, (number as u64) << 20).unwrap();
+        }
+        assert!(found == bytes);
+        assert_eq!(is_cached(&path, bytes.len()), was_cached, "keep {keep}");
+    }
+    let end = read(&path).read_once_at(&mut [0; 2], bytes.len() as u64 - 1).unwrap_err();
+    assert_eq!(end.source.kind(), io::ErrorKind::UnexpectedEof);
+}
+
 #[test]
 fn create_refuses_an_existing_name_and_read_a_directory() {
     let root = tempfile::tempdir().unwrap();

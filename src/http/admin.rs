@@ -45,6 +45,7 @@ pub fn router(context: Context) -> Router {
         .route("/repositories", get(lists::repositories))
         .route("/manifests", get(lists::manifests))
         .route("/blobs", get(lists::blobs))
+        .route("/scrub", get(scrub))
         .with_state(context)
 }
 
@@ -76,6 +77,10 @@ async fn ready(State(context): State<Context>) -> Response {
     }
     let error = "the store is read-only after a failed write; restart the server".to_owned();
     (StatusCode::SERVICE_UNAVAILABLE, Json(Refusal { error })).into_response()
+}
+
+async fn scrub(State(context): State<Context>) -> Response {
+    answer(context.registry.scrub_status().await)
 }
 
 fn answer<T: Serialize>(result: registry::error::Result<T>) -> Response {

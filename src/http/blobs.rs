@@ -31,6 +31,7 @@ pub async fn get(
     match wanted.map_or(RangeOutcome::Whole, |text| RangeOutcome::parse(text, size_bytes)) {
         RangeOutcome::Whole => {
             let piece = Piece::Slice { offset: 0, length: size_bytes };
+            let content = api.registry().verifying(digest, content);
             let body = body::send(content, std::iter::once(piece), size_bytes);
             Ok(whole(size_bytes, digest).body(body))
         }

@@ -6,6 +6,7 @@
 
 mod blobs;
 mod collector;
+mod integrity;
 mod manifests;
 mod referrers;
 mod uploads;
@@ -67,7 +68,7 @@ macro_rules! run {
     ($factory:expr, $($test:path),* $(,)?) => {
         $(
             let store = $factory();
-            $test(&store).await?;
+            Box::pin($test(&store)).await?;
             assert_eq!(store.check()?, [], "after {}", stringify!($test));
         )*
     };
@@ -90,6 +91,12 @@ pub async fn run_all<S: Subject>(factory: impl Fn() -> S) -> Outcome {
         blobs::contents_that_are_not_live_are_not_there,
         blobs::manifests_that_are_not_live_are_not_there,
         blobs::lists_of_blobs_have_pages,
+        integrity::a_content_without_a_right_copy_is_quarantined,
+        integrity::a_right_inline_copy_replaces_a_wrong_file,
+        integrity::a_right_file_replaces_a_wrong_inline_copy,
+        integrity::a_wrong_inline_copy_alone_is_quarantined,
+        integrity::contents_are_listed_by_shard,
+        integrity::the_place_of_the_scrub_is_remembered,
         manifests::a_pushed_manifest_is_found_by_tag_and_digest,
         manifests::missing_references_change_nothing,
         manifests::wrong_lengths_change_nothing,

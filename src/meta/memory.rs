@@ -5,6 +5,7 @@
 //! for the same.
 
 mod collector;
+mod integrity;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -16,10 +17,10 @@ use bytes::Bytes;
 use super::{
     Amount, BlobRecord, BlobState, Candidate, Collected, Counters, Edge, EdgeKind, Error, Finding,
     Garbage, GcQueue, LinkBlob, ManifestRecord, MetaStore, Moment, MountBlob, Page, Place,
-    PushManifest, PutManifest, RepositoryRecord, Result, Standing, TagRecord, Timestamp,
-    UnlinkBlob, UploadRecord, Use, Waiting,
+    PushManifest, PutManifest, RepositoryRecord, Result, ScrubRecord, Standing, TagRecord,
+    Timestamp, UnlinkBlob, UploadRecord, Use, Verdict, Waiting,
 };
-use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Tag, UploadId};
+use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Shard, Tag, UploadId};
 
 /// Facts in memory.
 #[derive(Debug, Default)]
@@ -35,6 +36,7 @@ struct Facts {
     uploads: BTreeMap<UploadId, UploadRecord>,
     counters: Counters,
     store_id: Option<[u8; 16]>,
+    scrub: ScrubRecord,
 }
 
 #[derive(Debug, Default)]
@@ -747,6 +749,28 @@ impl MetaStore for MemoryMeta {
 
     async fn set_store_id(&self, id: [u8; 16]) -> Result<()> {
         self.write().store_id = Some(id);
+        Ok(())
+    }
+
+    async fn contents(
+        &self,
+        shard: Shard,
+        after: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Page<(Digest, BlobRecord)>> {
+        Ok(self.read().contents(shard, after, limit))
+    }
+
+    async fn judge(&self, digest: &Digest, file_is_right: bool) -> Result<Verdict> {
+        Ok(self.write().judge(digest, file_is_right))
+    }
+
+    async fn scrub(&self) -> Result<ScrubRecord> {
+        Ok(self.read().scrub)
+    }
+
+    async fn save_scrub(&self, scrub: ScrubRecord) -> Result<()> {
+        self.write().scrub = scrub;
         Ok(())
     }
 

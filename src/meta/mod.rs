@@ -23,6 +23,7 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod garbage;
+mod integrity;
 pub mod memory;
 #[cfg(test)]
 mod model_tests;
@@ -35,8 +36,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::disk;
-use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Tag, UploadId};
+use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Shard, Tag, UploadId};
 pub use garbage::*;
+pub use integrity::{ScrubRecord, ScrubTotals, Verdict};
 pub use record::*;
 
 /// A fact of a store that does not agree with another, or breaks an invariant.
@@ -290,6 +292,27 @@ pub trait MetaStore: Send + Sync + Debug + 'static {
 
     /// Says which store this database belongs to (table `schema`).
     async fn set_store_id(&self, id: [u8; 16]) -> Result<()>;
+
+    // --- integrity ----------------------------------------------------------------------
+
+    /// Every content of a shard, by digest, whoever has it and in whatever state.
+    async fn contents(
+        &self,
+        shard: Shard,
+        after: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Page<(Digest, BlobRecord)>>;
+
+    /// Says whether the file of a content is there and has its digest; the caller found out while
+    /// it holds the stripe. The transaction compares the inline copy itself, keeps what is right,
+    /// and quarantines the content when nothing is.
+    async fn judge(&self, digest: &Digest, file_is_right: bool) -> Result<Verdict>;
+
+    /// Where the background scrub stands.
+    async fn scrub(&self) -> Result<ScrubRecord>;
+
+    /// Remembers where the background scrub stands.
+    async fn save_scrub(&self, scrub: ScrubRecord) -> Result<()>;
 
     /// Whether a failed commit has made the store read-only.
     fn is_poisoned(&self) -> bool;

@@ -54,6 +54,7 @@ enum Change {
     Collector { step: Step, queue: GcQueue, before: u64, limit: usize, misplaced: bool },
     ForgetContents { from: u8 },
     Revive { repository: usize, n: u8, usage: Use },
+    Judge { n: u8, file_is_right: bool },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -151,6 +152,8 @@ fn change() -> impl Strategy<Value = Change> {
         12 => collector(),
         2 => (0..DIGESTS).prop_map(|from| Change::ForgetContents { from }),
         1 => revive(),
+        1 => (0..DIGESTS, any::<bool>())
+            .prop_map(|(n, file_is_right)| Change::Judge { n, file_is_right }),
     ]
 }
 
@@ -230,6 +233,9 @@ async fn change_one(store: &impl Subject, change: &Change, seconds: u64) -> Stri
         Change::Revive { repository, n, usage } => {
             let repository = name(REPOSITORIES[*repository]);
             format!("{:?}", store.revive(&repository, &digest(*n), *usage, moment).await)
+        }
+        Change::Judge { n, file_is_right } => {
+            format!("{:?}", store.judge(&digest(*n), *file_is_right).await)
         }
         Change::SetState { n, state } => format!("{:?}", store.set_state(&digest(*n), *state)),
         Change::Advance { seconds } => format!("{:?}", store.advance_uptime(*seconds).await),

@@ -11,6 +11,7 @@ pub mod media_type;
 pub mod name;
 pub mod range;
 pub mod reference;
+pub mod shard;
 pub mod upload_id;
 
 pub use descriptor::Descriptor;
@@ -19,4 +20,5 @@ pub use error_code::ErrorCode;
 pub use media_type::MediaType;
 pub use name::RepositoryName;
 pub use reference::{Reference, Tag};
+pub use shard::Shard;
 pub use upload_id::UploadId;

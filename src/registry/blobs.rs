@@ -1,5 +1,7 @@
 //! Blobs: who may read them goes by the repository's own row (R4).
 
+use bytes::Bytes;
+
 use super::error::{Error, Result};
 use super::{Content, Registry};
 use crate::meta::{BlobRecord, MountBlob, Place, UnlinkBlob};
@@ -21,6 +23,19 @@ impl Registry {
         Ok((blob.size_bytes, content))
     }
 
+    /// The same content, for who sends all of it, in order: with verify-on-read the read of its
+    /// last part fails when the bytes are not those of the digest.
+    pub fn verifying(&self, digest: &Digest, content: Content) -> Content {
+        match content {
+            Content::File(file) if self.inner.options.verify_on_read => {
+                let (registry, damaged) = (self.clone(), *digest);
+                let on_damage = Box::new(move || registry.suspect(&damaged));
+                Content::File(file.verifying(digest, on_damage))
+            }
+            other => other,
+        }
+    }
+
     async fn served_blob(&self, repo: &RepositoryName, digest: &Digest) -> Result<BlobRecord> {
         self.inner.meta.blob(repo, digest).await?.map(|(blob, _)| blob).ok_or(Error::BlobUnknown)
     }
@@ -34,20 +49,33 @@ impl Registry {
         if blob.place != Place::File
             && let Some(bytes) = self.inner.meta.small_content(digest).await?
         {
-            return Ok(Some(Content::Inline(bytes)));
+            return Ok(self.is_served(digest, &bytes).then_some(Content::Inline(bytes)));
         }
         // A blob's inline copy goes when its file is there, perhaps since its row was read.
-        match self.inner.blobs.open(digest).await? {
-            Some(file) if file.size_bytes == blob.size_bytes => Ok(Some(Content::File(file))),
-            Some(file) => Err(Error::Storage(format!(
-                "the file of {digest} has {} bytes instead of {}",
-                file.size_bytes, blob.size_bytes
-            ))),
-            None => {
-                tracing::error!(blob.digest = %digest, "the file of a known blob is missing");
-                Ok(None)
-            }
+        let file = self.inner.blobs.open(digest).await?;
+        let found_size_bytes = file.as_ref().map(|file| file.size_bytes);
+        if found_size_bytes == Some(blob.size_bytes) {
+            return Ok(file.map(Content::File));
         }
+        let size_bytes = blob.size_bytes;
+        tracing::error!(
+            blob.digest = %digest,
+            size_bytes,
+            ?found_size_bytes,
+            "the file of a known blob is not there"
+        );
+        self.suspect(digest);
+        Ok(None)
+    }
+
+    /// Whether a small content may be sent: with verify-on-read, only what has the digest.
+    pub(super) fn is_served(&self, digest: &Digest, bytes: &Bytes) -> bool {
+        let served =
+            !self.inner.options.verify_on_read || Digest::of(digest.algorithm(), bytes) == *digest;
+        if !served {
+            self.suspect(digest);
+        }
+        served
     }
 
     /// Ends the repository's permission to read the blob. The bytes go when nothing needs them.

@@ -120,7 +120,8 @@ impl Registry {
         let found = self.inner.meta.manifest(repo, reference).await?;
         let (record, bytes) = found.ok_or(Error::ManifestUnknown)?;
         let bytes = match bytes {
-            Some(bytes) => bytes,
+            Some(bytes) if self.is_served(&record.digest, &bytes) => bytes,
+            Some(_) => return Err(Error::ManifestUnknown),
             None => self.read_manifest(&record).await?,
         };
         Ok(with_bytes(record, bytes))
@@ -142,7 +143,10 @@ impl Registry {
         let stored = self.inner.meta.stored(digest).await?.ok_or(Error::ManifestUnknown)?;
         match self.content(digest, &stored).await?.ok_or(Error::ManifestUnknown)? {
             Content::Inline(bytes) => Ok(bytes),
-            Content::File(file) => Ok(file.reader.read(0, file.size_bytes as usize).await?),
+            Content::File(file) => {
+                let bytes = file.reader.read(0, file.size_bytes as usize).await?;
+                if self.is_served(digest, &bytes) { Ok(bytes) } else { Err(Error::ManifestUnknown) }
+            }
         }
     }
 

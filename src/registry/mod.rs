@@ -10,6 +10,7 @@
 
 mod blobs;
 pub mod error;
+mod examine;
 pub mod heartbeat;
 pub mod identity;
 pub mod inventory;
@@ -21,6 +22,7 @@ pub mod purge;
 mod receive;
 mod referrers;
 mod room;
+pub mod scrub;
 mod sessions;
 pub mod spill;
 mod stripes;
@@ -39,6 +41,8 @@ use crate::ops::{Clock, Random};
 pub use error::Error;
 pub use options::{Options, Platform, Sparse, UploadPurging, Watermark};
 use room::Room;
+pub use scrub::ScrubOptions;
+use scrub::Suspects;
 use sessions::Sessions;
 use stripes::Stripes;
 pub use types::*;
@@ -59,6 +63,7 @@ struct Inner {
     room: Room,
     sessions: Sessions,
     stripes: Stripes,
+    suspects: Suspects,
     /// Wakes the spill task.
     spill_wanted: Notify,
     /// Accumulated uptime when this process opened the store, less the clock's time then.
@@ -88,6 +93,7 @@ impl Registry {
             room,
             sessions,
             stripes: Stripes::new(),
+            suspects: Suspects::default(),
             spill_wanted: Notify::new(),
         };
         let registry = Self { inner: Arc::new(inner) };

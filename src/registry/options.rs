@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::ScrubOptions;
+
 /// Which content a manifest may refer to without it being in the repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sparse {
@@ -35,6 +37,11 @@ pub struct Options {
     pub uploads_max: usize,
     /// `kelson.gc.grace`: how long a content that lost its last use is kept.
     pub gc_grace: Duration,
+    /// `kelson.scrub`; `None`: off.
+    pub scrub: Option<ScrubOptions>,
+    /// `kelson.storage.verifyonread`: whether whole blobs are compared with their digests while
+    /// they are sent.
+    pub verify_on_read: bool,
     /// `validation.manifests.urls.allow`: when not empty, layer URLs must match one.
     pub urls_allow: Vec<regex::Regex>,
     /// `validation.manifests.urls.deny`: layer URLs must match none.
@@ -57,6 +64,8 @@ impl Default for Options {
             uploads_per_repository_max: 1000,
             uploads_max: 10_000,
             gc_grace: Duration::from_secs(24 * 3600),
+            scrub: Some(ScrubOptions::default()),
+            verify_on_read: false,
             urls_allow: Vec::new(),
             urls_deny: Vec::new(),
             platforms: None,

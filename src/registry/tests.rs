@@ -1,9 +1,12 @@
 //! The domain on the models of both stores.
 
+mod damage;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::blob::MemoryBlobs;

@@ -12,6 +12,7 @@ mod error;
 #[cfg(test)]
 mod fault_tests;
 mod handle;
+mod integrity;
 mod migrate;
 // The steps lie at the top level of the project, beside those of other databases.
 #[path = "../../../migrations/redb/mod.rs"]
@@ -41,10 +42,10 @@ use super::Garbage;
 use super::{
     Amount, BlobRecord, Candidate, Collected, Counters, Finding, GcQueue, LinkBlob, ManifestRecord,
     MetaStore, Moment, MountBlob, Page, PushManifest, PutManifest, RepositoryRecord, Result,
-    Standing, TagRecord, Timestamp, UnlinkBlob, UploadRecord, Use, Waiting,
+    ScrubRecord, Standing, TagRecord, Timestamp, UnlinkBlob, UploadRecord, Use, Verdict, Waiting,
 };
 use crate::disk::{self, Vfs};
-use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Tag, UploadId};
+use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Shard, Tag, UploadId};
 use crate::ops::Blocking;
 
 /// How a database is opened.
@@ -443,6 +444,28 @@ impl MetaStore for RedbMeta {
 
     async fn set_store_id(&self, id: [u8; 16]) -> Result<()> {
         self.write(writes::SetStoreId(id)).await
+    }
+
+    async fn contents(
+        &self,
+        shard: Shard,
+        after: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Page<(Digest, BlobRecord)>> {
+        let after = after.copied();
+        self.read(move |snapshot| snapshot.contents(shard, after.as_ref(), limit)).await
+    }
+
+    async fn judge(&self, digest: &Digest, file_is_right: bool) -> Result<Verdict> {
+        self.write(writes::Judge { digest: *digest, file_is_right }).await
+    }
+
+    async fn scrub(&self) -> Result<ScrubRecord> {
+        self.read(Snapshot::scrub).await
+    }
+
+    async fn save_scrub(&self, scrub: ScrubRecord) -> Result<()> {
+        self.write(writes::SaveScrub(scrub)).await
     }
 
     fn is_poisoned(&self) -> bool {

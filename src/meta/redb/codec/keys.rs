@@ -2,7 +2,7 @@
 
 use super::super::super::{EdgeKind, Garbage, Result};
 use super::{Reader, put_digest, put_u64};
-use crate::oci::{Digest, Tag, UploadId};
+use crate::oci::{Digest, Shard, Tag, UploadId};
 
 /// A key being put together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +17,11 @@ impl Key {
     /// Starts with a digest.
     pub fn digest(digest: &Digest) -> Self {
         Self::default().and_digest(digest)
+    }
+
+    /// The beginning of all digests of a shard.
+    pub fn shard(shard: Shard) -> Self {
+        Self(vec![super::algorithm_code(shard.algorithm), shard.first_byte])
     }
 
     /// Starts with an upload id.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::super::{
     BlobRecord, BlobState, EdgeKind, Garbage, ManifestRecord, Place, RepositoryRecord, Result,
-    Standing, Timestamp, UploadRecord,
+    ScrubRecord, ScrubTotals, Standing, Timestamp, UploadRecord,
 };
 use super::keys::edge_kind_code;
 use super::{Reader, Row, algorithm_code, put_count, put_digest, put_option, put_text, put_u64};
@@ -437,5 +437,38 @@ impl Row for UploadRecord {
             started_at: Timestamp(reader.u64()?),
             started_uptime_seconds: reader.u64()?,
         })
+    }
+}
+
+impl Row for ScrubRecord {
+    const NAME: &'static str = "the place of the scrub";
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        put_u64(bytes, self.passes);
+        put_u64(bytes, self.finished_at.0);
+        put_u64(bytes, self.started_uptime_seconds);
+        let shard = self.shard.map(u64::from);
+        put_option(bytes, shard.as_ref(), |bytes, shard| put_u64(bytes, *shard));
+        put_option(bytes, self.after.as_ref(), put_digest);
+        let ScrubTotals { contents, size_bytes, damaged, unreadable, orphans } = self.totals;
+        for number in [contents, size_bytes, damaged, unreadable, orphans] {
+            put_u64(bytes, number);
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self> {
+        let (passes, finished_at) = (reader.u64()?, Timestamp(reader.u64()?));
+        let started_uptime_seconds = reader.u64()?;
+        let shard = reader.option(Reader::u64)?.map(u32::try_from).transpose();
+        let shard = shard.map_err(|_| reader.damaged("has an unknown shard"))?;
+        let after = reader.option(Reader::digest)?;
+        let totals = ScrubTotals {
+            contents: reader.u64()?,
+            size_bytes: reader.u64()?,
+            damaged: reader.u64()?,
+            unreadable: reader.u64()?,
+            orphans: reader.u64()?,
+        };
+        Ok(Self { passes, finished_at, started_uptime_seconds, shard, after, totals })
     }
 }
