@@ -18,7 +18,7 @@ use self::document::Document;
 use self::object::{Members, Text};
 pub use self::reference::{ChildRef, DescriptorDigest, Platform};
 use super::media_type::{self, MediaType};
-use super::{Digest, media_type::MediaTypeError};
+use super::Digest;
 
 /// The deepest nesting of arrays and objects that is taken. Clients' parsers stop somewhere
 /// (Python's at about 1,000, Go's at 10,000), and no manifest comes near.
@@ -181,11 +181,7 @@ fn effective_type(
             Err(ManifestError::MediaTypeMismatch { content_type: content_type.clone(), stated })
         }
         (Some(content_type), _) => Ok(content_type.clone()),
-        (None, Some(text)) => MediaType::parse(text)
-            // Unlike a header, a document states its type without parameters.
-            .and_then(
-                |parsed| if parsed.as_str() == text { Ok(parsed) } else { Err(MediaTypeError) },
-            )
+        (None, Some(text)) => MediaType::parse_bare(text)
             .map_err(|_| ManifestError::MediaTypeUnknown(excerpt(text.to_owned()))),
     }
 }

@@ -41,9 +41,14 @@ pub struct MediaTypeError;
 pub struct MediaType(Box<str>);
 
 impl MediaType {
-    /// Parses `type/subtype` (RFC 6838, section 4.2); anything from the first `;` on is dropped.
+    /// Parses the value of a header: `type/subtype`; parameters, which begin with a `;`, and the
+    /// space around are dropped.
     pub fn parse(text: &str) -> Result<Self, MediaTypeError> {
-        let text = text.split(';').next().unwrap_or_default().trim_matches([' ', '\t']);
+        Self::parse_bare(text.split(';').next().unwrap_or_default().trim_matches([' ', '\t']))
+    }
+
+    /// Parses `type/subtype` and nothing else (RFC 6838, section 4.2), as documents state it.
+    pub fn parse_bare(text: &str) -> Result<Self, MediaTypeError> {
         let restricted = |name: &str| {
             (1..=127).contains(&name.len())
                 && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
@@ -84,7 +89,7 @@ impl Serialize for MediaType {
 impl<'de> Deserialize<'de> for MediaType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
+        Self::parse_bare(&text).map_err(serde::de::Error::custom)
     }
 }
 
@@ -98,6 +103,7 @@ mod tests {
     fn parameters_and_white_space_are_dropped() {
         for text in ["a/b", " a/b\t", "a/b;charset=utf-8", "a/b ; x=\"y;z\"", "a/b;"] {
             assert_eq!(MediaType::parse(text).map(|t| t.to_string()), Ok("a/b".to_owned()));
+            assert_eq!(MediaType::parse_bare(text).is_ok(), text == "a/b", "{text}");
         }
         let long = format!("{}/{}", "a".repeat(127), "b".repeat(127));
         assert_eq!(MediaType::parse(&long).map(|t| t.as_str().len()), Ok(255));

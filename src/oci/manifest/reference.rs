@@ -162,7 +162,7 @@ impl Descriptor<'_> {
             check_data(&data, &digest, size_bytes)?;
         }
         Ok(ChildRef {
-            media_type: MediaType::parse(&media_type)?,
+            media_type: MediaType::parse_bare(&media_type)?,
             digest,
             size_bytes,
             platform: self.platform,

@@ -1,4 +1,5 @@
 mod oracle;
+mod walk;
 
 use super::annotations::ANNOTATIONS_MAX;
 use super::object::steps;
@@ -260,6 +261,9 @@ fn descriptors_need_type_digest_and_size() {
         (format!(r#""mediaType":"a/b",{digest}"#), "\"size\" is missing"),
         (format!(r#""mediaType":"",{digest},"size":5"#), "\"mediaType\": a media type"),
         (format!(r#""mediaType":"ab",{digest},"size":5"#), "\"mediaType\": a media type"),
+        // In a document a type has no parameters, and nothing of it is dropped.
+        (format!(r#""mediaType":"a/b;c=d",{digest},"size":5"#), "\"mediaType\": a media type"),
+        (format!(r#""mediaType":" a/b",{digest},"size":5"#), "\"mediaType\": a media type"),
         (format!(r#""mediaType":null,{digest},"size":5"#), "mediaType: invalid type: null"),
         (r#""mediaType":"a/b","digest":"sha256:zz","size":1"#.to_owned(), "\"digest\": a digest"),
         (

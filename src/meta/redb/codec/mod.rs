@@ -166,7 +166,7 @@ impl<'a> Reader<'a> {
     /// A media type.
     pub fn media_type(&mut self) -> Result<MediaType> {
         let text = self.text()?;
-        MediaType::parse(text).map_err(|_| self.damaged("has an invalid media type"))
+        MediaType::parse_bare(text).map_err(|_| self.damaged("has an invalid media type"))
     }
 
     /// A tag, which takes all bytes that are left.
