@@ -118,7 +118,7 @@ impl Registry {
 
     /// Time that the store was open, over all processes.
     pub(in crate::registry) fn uptime_seconds(&self) -> u64 {
-        self.inner.uptime_base_seconds + self.inner.clock.monotonic().as_secs()
+        self.inner.uptime_base_seconds.saturating_add(self.inner.clock.monotonic().as_secs())
     }
 
     /// Now, for a change: anything it leaves without a use becomes garbage after the grace.

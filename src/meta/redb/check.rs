@@ -72,10 +72,11 @@ fn count(
     prefix: &Key,
     mut each: impl FnMut(&[u8], &[u8]) -> Result<u64>,
 ) -> Result<(u64, u64)> {
-    let (mut rows, mut sum) = (0, 0);
+    let (mut rows, mut sum) = (0, 0_u64);
     each_after(table, prefix, None, |key, value| {
         rows += 1;
-        sum += each(key, value)?;
+        // A damaged row may say anything.
+        sum = sum.saturating_add(each(key, value)?);
         Ok(true)
     })?;
     Ok((rows, sum))
@@ -162,7 +163,7 @@ impl<'a> Check<'a> {
                 let (_, digest) = Reader::number_digest_key("a key of repo_blobs", key)?;
                 Ok(self.content(&digest)?.map_or(0, |row| row.record.size_bytes))
             })?;
-            let size_bytes = manifest_bytes + blob_bytes;
+            let size_bytes = manifest_bytes.saturating_add(blob_bytes);
             self.require(manifests + blobs > 0, || format!("M6: {name} is empty"));
             let counted =
                 RepositoryRow { name: row.name.clone(), manifests, tags, blobs, size_bytes };

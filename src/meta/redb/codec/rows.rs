@@ -287,7 +287,11 @@ impl Row for Descriptor {
         let artifact_type = reader.option(|reader| Ok(reader.text()?.to_owned()))?;
         let mut annotations = BTreeMap::new();
         for _ in 0..reader.u32()? {
-            annotations.insert(reader.text()?.to_owned(), reader.text()?.to_owned());
+            let (name, text) = (reader.text()?.to_owned(), reader.text()?.to_owned());
+            if annotations.last_key_value().is_some_and(|(last, _)| *last >= name) {
+                return Err(reader.damaged("has annotations out of order"));
+            }
+            annotations.insert(name, text);
         }
         Ok(Self { media_type, digest, size_bytes, artifact_type, annotations })
     }
