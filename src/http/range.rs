@@ -74,3 +74,57 @@ pub fn slice(range: &ByteRange) -> Piece {
 pub fn content_range(range: &ByteRange, content_size_bytes: u64) -> String {
     format!("bytes {}-{}/{content_size_bytes}", range.start, range.end)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::oci::range::{RANGES_MAX, RangeOutcome};
+
+    /// More than a part's head and the end take, with the longest numbers.
+    const LITERAL_SIZE_BYTES_MAX: usize = 180;
+
+    fn header() -> impl Strategy<Value = String> {
+        let spec = (any::<u64>(), 0..4_u64, any::<bool>()).prop_map(|(first, length, is_near)| {
+            let first = if is_near { first % 5000 } else { first };
+            format!("{first}-{}", first.saturating_add(length))
+        });
+        proptest::collection::vec(spec, 1..RANGES_MAX + 2)
+            .prop_map(|specs| format!("bytes={}", specs.join(",")))
+    }
+
+    proptest! {
+        /// However many ranges a client asks for: what is held grows with their number, which is
+        /// limited, never with their lengths, and what is sent is no more than the content and a
+        /// short text for each.
+        #[test]
+        fn many_ranges_hold_and_send_little(
+            header in header(), content_size_bytes in prop_oneof![1..6000_u64, any::<u64>()],
+        ) {
+            let outcome = RangeOutcome::parse(&header, content_size_bytes);
+            let RangeOutcome::Ranges(ranges) = outcome else { return Ok(()) };
+            let count = ranges.len();
+            let held_size_bytes = ranges.capacity() * size_of::<ByteRange>();
+            prop_assert!(count <= RANGES_MAX && held_size_bytes <= 32 * RANGES_MAX);
+            let multipart = Multipart::new([0xff; 16], ranges, content_size_bytes);
+            let stated = multipart.size_bytes();
+            let (mut literals, mut slices) = (0, 0_u64);
+            for piece in multipart.pieces() {
+                match piece {
+                    Piece::Literal(bytes) => {
+                        prop_assert!(bytes.len() <= LITERAL_SIZE_BYTES_MAX, "{}", bytes.len());
+                        literals += bytes.len();
+                    }
+                    Piece::Slice { offset, length } => {
+                        prop_assert!(offset + length <= content_size_bytes);
+                        slices += length;
+                    }
+                }
+            }
+            prop_assert!(slices <= content_size_bytes);
+            prop_assert!(literals <= (count + 1) * LITERAL_SIZE_BYTES_MAX);
+            prop_assert_eq!(slices + literals as u64, stated);
+        }
+    }
+}
