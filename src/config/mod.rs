@@ -13,6 +13,8 @@ mod check;
 mod compose;
 mod environment;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod keys;
 mod schema;
 mod tree;

@@ -19,6 +19,8 @@ mod connection;
 mod dispatch;
 pub mod error;
 mod extract;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod health;
 pub mod link;
 pub mod listen;

@@ -11,6 +11,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -99,10 +100,10 @@ async fn drain(api: &Api, mut connections: JoinSet<()>) -> Stopped {
 }
 
 /// Serves one connection to its end.
-async fn converse(
+pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     api: Api,
     router: Router,
-    stream: Stream,
+    stream: S,
     peer: Option<IpAddr>,
     shutdown: CancellationToken,
 ) {

@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 use self::document::Document;
 use self::object::{Members, Text};
 pub use self::reference::{ChildRef, DescriptorDigest, Platform};
-use super::media_type::{self, MediaType};
 use super::Digest;
+use super::media_type::{self, MediaType};
 
 /// The deepest nesting of arrays and objects that is taken. Clients' parsers stop somewhere
 /// (Python's at about 1,000, Go's at 10,000), and no manifest comes near.

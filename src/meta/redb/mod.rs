@@ -11,6 +11,8 @@ mod dump;
 mod error;
 #[cfg(test)]
 mod fault_tests;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handle;
 mod integrity;
 mod migrate;
