@@ -12,8 +12,8 @@ every tag with the document it points at, every document and blob byte for byte,
 document and tag with 404, the list of tags of each repository. What a cut request would have
 changed may be there or not, but never in part. A blob that nothing refers to is whole or 404.
 
-A check after a restart covers this cycle and the ones since the last full check, and a sample
-of the rest; every hundredth cycle, and the last, the whole store.
+A check after a restart covers this cycle and a sample of the rest; every fiftieth cycle, and the
+last, the whole store.
 
 Exit status: 0 nothing lost, 1 something was lost, 2 the server did not come back.
 """
@@ -26,7 +26,7 @@ from registries import DRIVERS, DidNotStart, show_log  # noqa: E402
 from verify import check_staging, count_orphans, verify  # noqa: E402
 
 PUSHERS, PUSH_LIMIT_S, DRAIN_LIMIT_S = 8, 60, 10
-FULL_CHECK_EVERY, GC_EVERY = 100, 10
+FULL_CHECK_EVERY, GC_EVERY = 50, 10
 
 
 class Load:

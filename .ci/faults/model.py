@@ -64,7 +64,7 @@ class Repository:
         self.tags = {}          # tag -> digest, or None when its deletion was acknowledged
         self.unsure_tags = {}   # tag -> digests (or None) that it may have now
         self.unsure = set()     # digests of documents that may be there or not
-        self.recent = set()     # digests of documents since the last full check
+        self.recent = set()     # digests of documents since the last check
         self.recent_tags = set()
         self.forgiven = set()   # tags that were found wrong once; they are not counted again
         self.upload = None      # the one in progress

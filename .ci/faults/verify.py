@@ -6,13 +6,13 @@ from model import Cut, Wrong, content, parts, sha256
 
 # Of documents and unused blobs from before, and of the newest unused blobs, at each check that is
 # not full.
-OLD_SAMPLES, NEW_SAMPLES = 4, 3
+OLD_SAMPLES, NEW_SAMPLES = 6, 3
 
 
 class Verifier:
     """Compares one repository with what its pusher knows.
 
-    Everything at a full check; else what was touched since the last full one, and a few others.
+    Everything at a full check; else what was touched since the last one, and a few others.
     """
 
     def __init__(self, registry, repository, full, seed):
@@ -41,9 +41,8 @@ class Verifier:
         if repo.kept_upload:
             self.attempt(self.resume, repo.kept_upload)
         self.check_list()
-        if self.full:
-            repo.recent.clear()
-            repo.recent_tags.clear()
+        repo.recent.clear()
+        repo.recent_tags.clear()
 
     def some_garbage(self):
         """All at a full check; else the newest and a few others."""
