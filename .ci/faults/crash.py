@@ -27,12 +27,14 @@ from verify import check_staging, count_orphans, verify  # noqa: E402
 
 PUSHERS, PUSH_LIMIT_S, DRAIN_LIMIT_S = 8, 60, 10
 FULL_CHECK_EVERY, GC_EVERY = 50, 10
+COLLECTING_SHARE = 0.3
 
 
 class Load:
     """Eight pushers at work, as long as the server is there."""
 
     def __init__(self, registry, repositories, chance, shape=None, cuts_are_failures=True):
+        repositories = repositories[:PUSHERS]
         self.acknowledged, self.stopping = threading.Semaphore(0), threading.Event()
         if not cuts_are_failures:
             self.stopping.set()
@@ -63,8 +65,12 @@ class Load:
 
 def kill(registry, repositories, chance):
     """One cycle that ends with SIGKILL: images, failures, milliseconds of the end."""
+    began = time.monotonic()
     load = Load(registry, repositories, chance)
     failed = load.wait_for(2)
+    if registry.collects and chance.random() < COLLECTING_SHARE:
+        # Ages are whole seconds, so the collector has something to do from now on.
+        time.sleep(max(0.0, began + 1 - time.monotonic()))
     time.sleep(chance.uniform(0.020, 0.400))
     load.stopping.set()
     registry.stop()
@@ -75,8 +81,9 @@ def kill(registry, repositories, chance):
 def terminate(registry, repositories, chance):
     """One cycle that ends with SIGTERM in mid-push, after more than a second of uptime."""
     load = Load(registry, repositories, chance)
-    straggler = Straggler(registry, Repository("crash/straggler"), chance.getrandbits(64),
-                          load.stopping)
+    repository = Repository(f"crash/straggler{len(repositories)}")
+    repositories.append(repository)
+    straggler = Straggler(registry, repository, chance.getrandbits(64), load.stopping)
     failed = load.wait_for(2)
     straggler.start()
     straggler.half_sent.wait(timeout=30)
@@ -92,9 +99,6 @@ def terminate(registry, repositories, chance):
         failed = f"its exit status at SIGTERM is {status}"
     pushes, failures = load.end()
     straggler.join(timeout=40)
-    if not straggler.failure:
-        # It is in nobody's image, but it was acknowledged a moment ago.
-        repositories.append(straggler.repo)
     return pushes, failures + [f for f in (failed, straggler.failure) if f], took_ms
 
 
@@ -145,8 +149,7 @@ def cycle(args, registry, repositories, chance, figures, number):
     full = number % FULL_CHECK_EVERY == 0 or number == args.kills + args.stops
     checked, wrong = verify(registry, repositories, full, chance)
     if registry.resumes:
-        wrong += check_staging(registry, repositories[:PUSHERS])
-    del repositories[PUSHERS:]      # a straggler's was checked
+        wrong += check_staging(registry, repositories)
     wrong = [Wrong("refused", failure) for failure in failures] + wrong
     figures.add(pushes, checked, wrong, ready_ms)
     print(f"cycle {number}: {'stopped' if soft else 'killed'}, {pushes} pushes acknowledged, ready "

@@ -158,25 +158,31 @@ class Pusher(threading.Thread):
 
     def push_garbage(self):
         """A blob that nothing refers to: new, or once more one that may be collected right now."""
-        old = sorted(self.repo.garbage())
+        began, old = time.monotonic(), sorted(self.repo.garbage())
         if old and self.random.random() < 0.7:
             seed, size = self.repo.blobs[self.random.choice(old)]
             self.repo.repushed += 1
             digest = self.push_blob(size, seed)
         else:
             digest = self.push_blob(self.random.choice([500, 20_000, 100_000]))
-        self.client.must((200,), "HEAD", self.repo.path(f"blobs/{digest}"))
+        self.head(self.repo.path(f"blobs/{digest}"), began)
+
+    def head(self, path, began):
+        """What was pushed since `began` and is not used yet is there, within its grace."""
+        status, _, _ = self.client.call("HEAD", path)
+        if status != 200 and time.monotonic() - began < self.registry.grace_s:
+            raise Wrong("lost", f"{path} was pushed a moment ago, and answers {status}")
 
     def reuse_blob(self):
         """A blob of an earlier image, pushed to a second repository by a mount."""
         digest = self.random.choice(sorted(self.repo.held()))
-        other = f"{self.repo.name}/mounted"
+        began, other = time.monotonic(), f"{self.repo.name}/mounted"
         status, headers, _ = self.client.must(
             (201, 202), "POST",
             f"/v2/{other}/blobs/uploads/?mount={digest}&from={self.repo.name}", b"")
         if status == 202:
             raise Wrong("lost", f"mount of {digest} from {self.repo.name} was refused")
-        self.client.must((200,), "HEAD", f"/v2/{other}/blobs/{digest}")
+        self.head(f"/v2/{other}/blobs/{digest}", began)
         return digest
 
     # -- documents
@@ -189,21 +195,15 @@ class Pusher(threading.Thread):
         if self.random.random() < self.large:
             sizes.append(5_000_000)
         began = time.monotonic()
-        blobs = [(self.push_blob(size), size) for size in sizes]
+        layers = [self.push_blob(size) for size in sizes]
         if draw > 0.9 and self.repo.documents:
-            digest = self.reuse_blob()
-            blobs.append((digest, self.repo.blobs[digest][1]))
+            layers.append(self.reuse_blob())
         elif 0.8 < draw < 0.9 and self.repo.garbage():
             seed, size = self.repo.blobs[self.random.choice(sorted(self.repo.garbage()))]
             self.repo.repushed += 1
-            blobs.append((self.push_blob(size, seed), size))
+            layers.append(self.push_blob(size, seed))
         config = self.push_blob(self.random.randrange(100, 3000))
-        described = [{"mediaType": OCI_LAYER, "digest": d, "size": s} for d, s in blobs]
-        document = json.dumps({
-            "schemaVersion": 2, "mediaType": OCI_MANIFEST,
-            "config": {"mediaType": OCI_CONFIG, "digest": config,
-                       "size": self.repo.blobs[config][1]},
-            "layers": described}).encode()
+        document = self.describe(config, layers)
         self.put_document(document, self.pick_tag(), began)
         self.pushes += 1
         self.acknowledged.release()
@@ -211,6 +211,16 @@ class Pusher(threading.Thread):
             self.delete_document()
         elif draw < 0.35 and len(self.repo.tags) > 3:
             self.delete_tag()
+
+    def describe(self, config, layers, note=""):
+        """An image of these blobs."""
+        def descriptor(kind, digest):
+            return {"mediaType": kind, "digest": digest, "size": self.repo.blobs[digest][1]}
+        return json.dumps({
+            "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+            "config": descriptor(OCI_CONFIG, config),
+            "layers": [descriptor(OCI_LAYER, layer) for layer in layers],
+            "annotations": {"note": note}}).encode()
 
     def pick_tag(self):
         draw = self.random.random()
@@ -294,41 +304,42 @@ def complete(client, repository, upload, headers):
     return digest
 
 
-class Straggler(threading.Thread):
-    """A blob whose request is half sent when the server is asked to stop: it is to be finished."""
+class Straggler(Pusher):
+    """An image whose manifest is half sent when the server is asked to stop: it is to be finished.
+    Its blobs are those of an image before, so nothing about them is in doubt."""
 
     def __init__(self, registry, repository, seed, stopping):
-        super().__init__(daemon=True)
-        self.client, self.repo, self.seed = Client(registry.port), repository, seed
-        self.stopping, self.failure, self.half_sent = stopping, None, threading.Event()
+        super().__init__(registry, repository, seed, threading.Semaphore(0), stopping)
+        self.half_sent = threading.Event()
 
     def run(self):
         try:
-            self.send()
+            began = time.monotonic()
+            config, layer = self.push_blob(500), self.push_blob(150_000)
+            self.put_document(self.describe(config, [layer], "early"), "early", began)
+            self.send_late(self.describe(config, [layer], "late"))
         except (Cut, Wrong, OSError, http.client.HTTPException) as error:
             self.failure = f"a request that was running at SIGTERM: {error!r}"
         self.half_sent.set()
 
-    def send(self):
-        size = 150_000
-        data = content(self.seed, size)
-        digest = sha256(data)
-        _, headers, _ = self.client.must((202,), "POST", self.repo.path("blobs/uploads/"), b"")
-        location = headers["Location"]
-        joint = "&" if "?" in location else "?"
-        wire = self.client.http
-        wire.putrequest("PUT", f"{location}{joint}digest={digest}")
-        for name, value in [*OCTETS.items(), ("Content-Length", str(size))]:
-            wire.putheader(name, value)
+    def send_late(self, document):
+        repo, wire, half = self.repo, self.client.http, len(document) // 2
+        digest = sha256(document)
+        repo.documents[digest] = document
+        repo.unsure.add(digest)
+        repo.unsure_tags["late"] = {digest, None}
+        wire.putrequest("PUT", repo.path("manifests/late"))
+        for name, value in [("Content-Type", OCI_MANIFEST), ("Content-Length", len(document))]:
+            wire.putheader(name, str(value))
         wire.endheaders()
-        wire.send(data[:size // 2])
+        wire.send(document[:half])
         self.half_sent.set()
         self.stopping.wait()
         time.sleep(0.3)
-        wire.send(data[size // 2:])
+        wire.send(document[half:])
         response = wire.getresponse()
         if response.status != 201:
             raise Wrong("refused", f"it was answered {response.status}: {response.read()[:200]!r}")
-        self.repo.tried.add(digest)
-        self.repo.blobs[digest] = (self.seed, size)
-        self.repo.fresh.add(digest)
+        repo.unsure.discard(digest)
+        del repo.unsure_tags["late"]
+        repo.tags["late"] = digest

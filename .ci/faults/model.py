@@ -69,7 +69,6 @@ class Repository:
         self.forgiven = set()   # tags that were found wrong once; they are not counted again
         self.upload = None      # the one in progress
         self.kept_upload = None  # one that is left alone over the next kill
-        self.fresh = set()      # digests of blobs that are too young to be collected
         self.collected = 0      # blobs found collected
         self.repushed = 0       # of garbage, with or without its file
 

@@ -143,7 +143,7 @@ class Verifier:
     def check_garbage(self, digest):
         """Collected or whole; collected for ever, unless it is pushed again."""
         status, _, body = self.client.call("GET", self.repo.path(f"blobs/{digest}"))
-        if status == 404 and self.registry.collects and digest not in self.repo.fresh:
+        if status == 404 and self.registry.collects:
             self.repo.collected += 1
             del self.repo.blobs[digest]
         elif status != 200:
