@@ -36,7 +36,7 @@ class Pusher(threading.Thread):
 
     `stopping` is set before the server is ended: from then on a cut is no failure. `acknowledged`
     is released at each image. `plant` puts bytes at a digest's place in the store, as a crash or
-    an earlier registry may have left them there (None: never).
+    an earlier registry may have left them there (None: never, and nothing is damaged either).
     """
 
     def __init__(self, registry, repository, seed, acknowledged, stopping):
@@ -78,6 +78,8 @@ class Pusher(threading.Thread):
             self.leave_upload()
         elif draw < 0.15:
             self.push_garbage()
+        elif draw < 0.20 and self.plant:
+            self.damage_garbage()
         else:
             self.push_image()
 
@@ -166,6 +168,20 @@ class Pusher(threading.Thread):
         else:
             digest = self.push_blob(self.random.choice([500, 20_000, 100_000]))
         self.head(self.repo.path(f"blobs/{digest}"), began)
+
+    def damage_garbage(self):
+        """An unused blob's file loses its end; nobody gets it so, and the next push heals it."""
+        large = [d for d in sorted(self.repo.garbage()) if self.repo.blobs[d][1] > 65_536]
+        if not large:
+            return
+        digest = self.random.choice(large)
+        seed, size = self.repo.blobs.pop(digest)
+        if not self.registry.damage(digest):
+            return
+        status, _, body = self.client.call("GET", self.repo.path(f"blobs/{digest}"))
+        if status == 200 and sha256(body) != digest:
+            raise Wrong("corrupt", f"the damaged blob {digest} is served")
+        self.push_blob(size, seed)
 
     def head(self, path, began):
         """What was pushed since `began` and is not used yet is there, within its grace."""

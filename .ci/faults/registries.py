@@ -123,6 +123,14 @@ class Registry:
         with open(path, "wb") as file:
             file.write(data)
 
+    def damage(self, digest):
+        """Cuts the end off the blob's file; whether there was one."""
+        try:
+            os.truncate(self.blob_path(digest), os.path.getsize(self.blob_path(digest)) - 1)
+        except FileNotFoundError:
+            return False
+        return True
+
     def staged(self):
         """How many uploads are on disk."""
         folder = self.paths()[1]

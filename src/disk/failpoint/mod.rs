@@ -85,6 +85,8 @@ pub const POINTS: &[(&str, Place, When)] = &[
     ("sync-dir", Place::Shard, When::Serving),
     ("sync-dir", Place::Algorithm, When::Serving),
     ("sync-dir", Place::Tree, When::Serving),
+    ("rename", Place::Quarantined, When::Serving),
+    ("remove-dir", Place::Blob, When::Serving),
 ];
 
 /// The environment variable that names the failpoint.

@@ -20,6 +20,7 @@ pub enum Place {
     Upload,
     UploadData,
     Quarantine,
+    Quarantined,
     Tree,
     Algorithm,
     Shard,
@@ -46,6 +47,7 @@ impl Place {
             Self::Upload => "upload",
             Self::UploadData => "upload-data",
             Self::Quarantine => "quarantine",
+            Self::Quarantined => "quarantined",
             Self::Tree => "tree",
             Self::Algorithm => "algorithm",
             Self::Shard => "shard",
@@ -83,6 +85,7 @@ pub(super) fn of(root: &Path, path: &Path) -> Place {
         ["kelson", "staging", _] => Place::Upload,
         ["kelson", "staging", _, "data"] => Place::UploadData,
         ["kelson", "quarantine"] => Place::Quarantine,
+        ["kelson", "quarantine", _] => Place::Quarantined,
         ["docker"] | ["docker", "registry"] | ["docker", "registry", "v2"] => Place::Tree,
         ["docker", "registry", "v2", "blobs", ref below @ ..] => match below {
             [] => Place::Tree,
