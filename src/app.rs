@@ -138,6 +138,8 @@ impl App {
         let spill = tokio::spawn(async move { spill.run_spill(spill_stop).await });
         let purge_stop = background.clone();
         let purge = tokio::spawn(async move { purge.run_purge(purge_stop).await });
+        let (collector, collector_stop) = (self.registry.clone(), background.clone());
+        let collector = tokio::spawn(async move { collector.run_collector(collector_stop).await });
         let (room, room_stop) = (self.registry.clone(), background.clone());
         let room = tokio::spawn(async move { room.run_room(room_stop).await });
         let (scrub, scrub_stop) = (self.registry.clone(), background.clone());
@@ -168,6 +170,7 @@ impl App {
         finish(purge).await;
         finish(room).await;
         finish(scrub).await;
+        finish(collector).await;
         beat_stop.cancel();
         finish(beat).await;
         tokio::select! {

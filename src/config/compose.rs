@@ -16,6 +16,9 @@ use crate::http::options::{self as wire, Limits, Listen};
 use crate::ops::telemetry::{self, Format, Level};
 use crate::registry::{self, Platform, ScrubOptions, Sparse, UploadPurging};
 
+/// The shortest grace and lease: a push takes its time.
+const COLLECTOR_MIN: Duration = Duration::from_secs(3600);
+
 /// The largest compiled pattern of `validation.manifests.urls`.
 const PATTERN_SIZE_BYTES_MAX: usize = 1 << 20;
 
@@ -120,6 +123,7 @@ impl Reader<'_> {
 
     fn registry(&mut self) -> registry::Options {
         let (urls_allow, urls_deny) = self.urls();
+        let (gc_grace, gc_lease, gc_untagged) = self.collector();
         registry::Options {
             delete_enabled: self.boolean("storage.delete.enabled"),
             read_only: self.boolean("storage.maintenance.readonly.enabled"),
@@ -128,7 +132,9 @@ impl Reader<'_> {
             small_content_size_bytes_max: self.size("kelson.storage.smallcontents"),
             uploads_per_repository_max: self.count("kelson.limits.uploadsperrepository"),
             uploads_max: self.count("kelson.limits.uploads"),
-            gc_grace: self.duration("kelson.gc.grace"),
+            gc_grace,
+            gc_lease,
+            gc_untagged,
             scrub: self.scrub(),
             verify_on_read: self.boolean("kelson.storage.verifyonread"),
             urls_allow,
@@ -136,6 +142,25 @@ impl Reader<'_> {
             platforms: self.platforms(),
             upload_purging: self.upload_purging(),
         }
+    }
+
+    /// The grace, the lease, and the age of untagged manifests that go.
+    fn collector(&mut self) -> (Duration, Duration, Option<Duration>) {
+        let (grace, lease) = (self.duration("kelson.gc.grace"), self.duration("kelson.gc.lease"));
+        if !self.boolean("kelson.gc.unsafe") {
+            for (path, value) in [("kelson.gc.grace", grace), ("kelson.gc.lease", lease)] {
+                if value < COLLECTOR_MIN {
+                    self.wrong(path, "1h or longer, unless kelson.gc.unsafe is true");
+                }
+            }
+        }
+        let untagged = self.node("kelson.gc.untagged").is_some();
+        let untagged = untagged.then(|| self.duration("kelson.gc.untagged"));
+        if untagged.is_some_and(|age| age < grace.max(lease)) {
+            let allowed = "a duration not below kelson.gc.grace and kelson.gc.lease";
+            self.wrong("kelson.gc.untagged", allowed);
+        }
+        (grace, lease, untagged)
     }
 
     /// The patterns for layer URLs. With a `validation` section that lists none, distribution

@@ -668,8 +668,13 @@ impl MetaStore for MemoryMeta {
         Ok(self.read().candidates(queue, eligible_before_uptime_seconds, after, limit))
     }
 
-    async fn waiting(&self, eligible_before_uptime_seconds: u64) -> Result<Waiting> {
-        Ok(self.read().waiting(eligible_before_uptime_seconds))
+    async fn waiting(
+        &self,
+        eligible_before_uptime_seconds: u64,
+        untagged_before_uptime_seconds: u64,
+    ) -> Result<Waiting> {
+        let before = [eligible_before_uptime_seconds, untagged_before_uptime_seconds];
+        Ok(self.read().waiting(before))
     }
 
     async fn condemn(&self, batch: Vec<Candidate>) -> Result<Vec<Candidate>> {

@@ -240,8 +240,13 @@ pub trait MetaStore: Send + Sync + Debug + 'static {
         limit: usize,
     ) -> Result<Vec<Candidate>>;
 
-    /// How much stands in the queues; what has a place before that uptime is eligible.
-    async fn waiting(&self, eligible_before_uptime_seconds: u64) -> Result<Waiting>;
+    /// How much stands in the queues; what has a place before that uptime is eligible, of untagged
+    /// manifests before that of their own.
+    async fn waiting(
+        &self,
+        eligible_before_uptime_seconds: u64,
+        untagged_before_uptime_seconds: u64,
+    ) -> Result<Waiting>;
 
     /// T1: those that still stand at their place are condemned; they are returned.
     async fn condemn(&self, batch: Vec<Candidate>) -> Result<Vec<Candidate>>;

@@ -272,7 +272,7 @@ async fn view(store: &impl Subject, limit: usize) -> Vec<String> {
         format!("{:?}", store.garbage(GcQueue::Garbage, 40, None, limit).await),
         format!("{:?}", store.garbage(GcQueue::Untagged, 140, None, limit).await),
         format!("{:?}", store.garbage(GcQueue::Untagged, u64::MAX, None, 999).await),
-        format!("{:?}", store.waiting(40).await),
+        format!("{:?}", store.waiting(40, 140).await),
     ];
     for n in 0..DIGESTS {
         let digest = digest(n);

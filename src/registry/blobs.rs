@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::error::{Error, Result};
 use super::{Content, Registry};
-use crate::meta::{BlobRecord, MountBlob, Place, UnlinkBlob};
+use crate::meta::{BlobRecord, MountBlob, Place, UnlinkBlob, Use};
 use crate::oci::{Digest, RepositoryName};
 
 /// Repositories looked at for a mount without a source.
@@ -36,8 +36,15 @@ impl Registry {
         }
     }
 
+    /// The blob's row, and a lease on it when nothing holds it (R7).
     async fn served_blob(&self, repo: &RepositoryName, digest: &Digest) -> Result<BlobRecord> {
-        self.inner.meta.blob(repo, digest).await?.map(|(blob, _)| blob).ok_or(Error::BlobUnknown)
+        let lease = self.lease(repo, digest);
+        let found = self.inner.meta.blob(repo, digest).await?;
+        let (blob, standing) = found.ok_or(Error::BlobUnknown)?;
+        if !self.rely_on(lease, repo, digest, (Use::Blob, standing)).await? {
+            return Err(Error::BlobUnknown);
+        }
+        Ok(blob)
     }
 
     /// The bytes of a stored content, from the place that its row names.
@@ -82,7 +89,10 @@ impl Registry {
     pub async fn delete_blob(&self, repo: &RepositoryName, digest: &Digest) -> Result<()> {
         self.check_deletable()?;
         match self.inner.meta.unlink_blob(repo, digest, self.moment()).await? {
-            UnlinkBlob::Removed => Ok(()),
+            UnlinkBlob::Removed => {
+                self.inner.garbage_made.notify_one();
+                Ok(())
+            }
             UnlinkBlob::Unknown => Err(Error::BlobUnknown),
             UnlinkBlob::Referenced => Err(Error::BlobReferenced),
         }

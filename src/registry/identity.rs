@@ -19,8 +19,9 @@ use crate::ops::{Blocking, Random};
 /// The layout of the store on disk that this release writes and reads.
 const FORMAT: u32 = 1;
 
-/// Transactions of a database that was made, and perhaps given its store's name, and never used.
-const NEW_TRANSACTIONS_MAX: u64 = 2;
+/// Transactions of a database that was made (one for each step of its schema), and perhaps given
+/// its store's name, and never used.
+const NEW_TRANSACTIONS_MAX: u64 = 3;
 
 /// What to do about a database that is not the right one.
 const WAY_OUT: &str = "put the right file back, or restore it: `kelson restore --metadata` from \

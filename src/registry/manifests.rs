@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::error::{Error, Result};
+use super::lease::Lease;
 use super::sessions::Session;
 use super::{Content, Manifest, PushedManifest, PutManifest, Registry, Sparse};
-use crate::meta::{self, Edge, EdgeKind, ManifestRecord, PushManifest};
+use crate::meta::{self, Edge, EdgeKind, ManifestRecord, PushManifest, Use};
 use crate::oci::manifest::{ChildRef, Manifest as Document};
 use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag};
 
@@ -117,8 +118,10 @@ impl Registry {
 
     /// The manifest with its bytes, exactly as pushed.
     pub async fn manifest(&self, repo: &RepositoryName, reference: &Reference) -> Result<Manifest> {
+        let lease = self.lease_of(repo, reference);
         let found = self.inner.meta.manifest(repo, reference).await?;
         let (record, bytes) = found.ok_or(Error::ManifestUnknown)?;
+        self.rely_on_manifest(lease, repo, &record).await?;
         let bytes = match bytes {
             Some(bytes) if self.is_served(&record.digest, &bytes) => bytes,
             Some(_) => return Err(Error::ManifestUnknown),
@@ -133,8 +136,34 @@ impl Registry {
         repo: &RepositoryName,
         reference: &Reference,
     ) -> Result<Manifest> {
+        let lease = self.lease_of(repo, reference);
         let record = self.inner.meta.stat_manifest(repo, reference).await?;
-        Ok(with_bytes(record.ok_or(Error::ManifestUnknown)?, Bytes::new()))
+        let record = record.ok_or(Error::ManifestUnknown)?;
+        self.rely_on_manifest(lease, repo, &record).await?;
+        Ok(with_bytes(record, Bytes::new()))
+    }
+
+    /// What a tag points at is held by it, and needs no lease (R7).
+    fn lease_of(&self, repo: &RepositoryName, reference: &Reference) -> Option<Lease<'_>> {
+        match reference {
+            Reference::Tag(_) => None,
+            Reference::Digest(digest) => Some(self.lease(repo, digest)),
+        }
+    }
+
+    async fn rely_on_manifest(
+        &self,
+        lease: Option<Lease<'_>>,
+        repo: &RepositoryName,
+        record: &ManifestRecord,
+    ) -> Result<()> {
+        let Some(lease) = lease else { return Ok(()) };
+        let standing = (Use::Manifest, record.standing);
+        if self.rely_on(lease, repo, &record.digest, standing).await? {
+            Ok(())
+        } else {
+            Err(Error::ManifestUnknown)
+        }
     }
 
     /// Reads a manifest from its file; its size was limited when it was pushed.
@@ -163,6 +192,7 @@ impl Registry {
             Reference::Digest(digest) => meta.delete_manifest(repo, digest, self.moment()).await?,
         };
         if deleted {
+            self.inner.garbage_made.notify_one();
             return Ok(());
         }
         match meta.tags(repo, None, 0).await? {

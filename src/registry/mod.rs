@@ -6,14 +6,20 @@
 //! R3 an answer leaves after the commit it reports;
 //! R4 read access goes by the repository's own row, never by existence;
 //! R5 one writer per upload session; a newer request ends the older and keeps its prefix;
-//! R6 content is added only while there is room left for everything else.
+//! R6 content is added only while there is room left for everything else;
+//! R7 what a client was told to be there stays for a lease, unless somebody deletes it: the lease
+//!    is taken before the row is read, and looked at after the row was condemned.
 
 mod blobs;
 pub mod error;
 mod examine;
+pub mod gc;
+#[cfg(test)]
+mod gc_tests;
 pub mod heartbeat;
 pub mod identity;
 pub mod inventory;
+mod lease;
 mod listings;
 mod manifests;
 pub mod options;
@@ -33,12 +39,13 @@ mod uploads;
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::blob::BlobStore;
-use crate::meta::{MetaStore, Moment};
+use crate::meta::MetaStore;
 use crate::ops::{Clock, Random};
 pub use error::Error;
+use lease::Leases;
 pub use options::{Options, Platform, Sparse, UploadPurging, Watermark};
 use room::Room;
 pub use scrub::ScrubOptions;
@@ -64,11 +71,21 @@ struct Inner {
     sessions: Sessions,
     stripes: Stripes,
     suspects: Suspects,
+    leases: Leases,
+    /// The collector's turn, for one batch, or a backup's.
+    collection: Arc<tokio::sync::Mutex<()>>,
+    /// Wakes the collector.
+    garbage_made: Notify,
     /// Wakes the spill task.
     spill_wanted: Notify,
     /// Accumulated uptime when this process opened the store, less the clock's time then.
     uptime_base_seconds: u64,
 }
+
+/// While it lives, the collector changes nothing.
+#[derive(Debug)]
+#[must_use = "the collector goes on when it is dropped"]
+pub struct Turn(#[expect(dead_code, reason = "held for its drop")] OwnedMutexGuard<()>);
 
 impl Registry {
     /// A registry on open stores. Removes what uploads of earlier processes left behind without
@@ -85,6 +102,9 @@ impl Registry {
         let room = Room::new(Arc::clone(&blobs), Arc::clone(&clock), options.watermark);
         let inner = Inner {
             uptime_base_seconds: counters.uptime_seconds,
+            leases: Leases::new(options.gc_lease),
+            collection: Arc::default(),
+            garbage_made: Notify::new(),
             meta,
             blobs,
             clock,
@@ -119,15 +139,6 @@ impl Registry {
     /// Time that the store was open, over all processes.
     pub(in crate::registry) fn uptime_seconds(&self) -> u64 {
         self.inner.uptime_base_seconds.saturating_add(self.inner.clock.monotonic().as_secs())
-    }
-
-    /// Now, for a change: anything it leaves without a use becomes garbage after the grace.
-    fn moment(&self) -> Moment {
-        let grace_seconds = self.inner.options.gc_grace.as_secs();
-        Moment {
-            time: self.inner.clock.now(),
-            eligible_uptime_seconds: self.uptime_seconds().saturating_add(grace_seconds),
-        }
     }
 
     fn check_writable(&self) -> error::Result<()> {

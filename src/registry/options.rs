@@ -42,6 +42,10 @@ pub struct Options {
     /// `kelson.storage.verifyonread`: whether whole blobs are compared with their digests while
     /// they are sent.
     pub verify_on_read: bool,
+    /// `kelson.gc.lease`: how long a client may rely on being told that something is there.
+    pub gc_lease: Duration,
+    /// `kelson.gc.untagged`: the age at which untagged manifests go; `None`: they are kept.
+    pub gc_untagged: Option<Duration>,
     /// `validation.manifests.urls.allow`: when not empty, layer URLs must match one.
     pub urls_allow: Vec<regex::Regex>,
     /// `validation.manifests.urls.deny`: layer URLs must match none.
@@ -66,6 +70,8 @@ impl Default for Options {
             gc_grace: Duration::from_secs(24 * 3600),
             scrub: Some(ScrubOptions::default()),
             verify_on_read: false,
+            gc_lease: Duration::from_secs(6 * 3600),
+            gc_untagged: None,
             urls_allow: Vec::new(),
             urls_deny: Vec::new(),
             platforms: None,

@@ -163,6 +163,7 @@ impl Registry {
         promise.cover(reader.ahead_bytes()).await?;
         let (mut batch, mut end) = reader.batch().await;
         loop {
+            self.inner.leases.touch(&session.repository, self.inner.clock.monotonic());
             let size_bytes = batch.iter().map(|chunk| chunk.len() as u64).sum();
             promise.cover(reader.ahead_bytes() + size_bytes).await?;
             self.make_room(session, sink, size_bytes).await?;

@@ -6,10 +6,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::Registry;
 use super::error::Result;
+use crate::meta::{BlobState, Place};
+use crate::oci::Digest;
 
 /// Contents in one batch.
 const BATCH_MAX: usize = 256;
@@ -45,7 +48,7 @@ impl Registry {
             after = Some(*last);
             let digests: Vec<_> = batch.iter().map(|(digest, _)| *digest).collect();
             let _stripes = self.inner.stripes.lock_all(digests.iter()).await;
-            let spilled = self.inner.blobs.spill(batch).await?;
+            let spilled = self.inner.blobs.spill(self.still_there(batch).await?).await?;
             report.contents += spilled.durable.len();
             report.failed += spilled.failed.len();
             meta.mark_spilled(spilled.durable).await?;
@@ -55,6 +58,21 @@ impl Registry {
         let contents = report.failed;
         tracing::error!(blob.digest = %digest, %error, contents, "small contents get no files");
         Err(error.into())
+    }
+
+    /// Those that are still to get a file. The collector takes a content away under its stripe: one
+    /// that went since it was read must leave no file behind.
+    async fn still_there(&self, mut batch: Vec<(Digest, Bytes)>) -> Result<Vec<(Digest, Bytes)>> {
+        let mut wanted = Vec::with_capacity(batch.len());
+        for (digest, _) in &batch {
+            let stored = self.inner.meta.stored(digest).await?;
+            wanted.push(stored.is_some_and(|blob| {
+                blob.place == Place::Inline && blob.state != BlobState::Unlinking
+            }));
+        }
+        let mut wanted = wanted.into_iter();
+        batch.retain(|_| wanted.next().unwrap_or_default());
+        Ok(batch)
     }
 
     /// Spills whenever there is something to, until `stop`; then once more.

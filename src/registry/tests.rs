@@ -18,19 +18,19 @@ use crate::oci::{Algorithm, Digest, MediaType, Reference, RepositoryName, Tag};
 use crate::ops::clock::ManualClock;
 use crate::ops::random::OsRandom;
 
-struct Fixture {
-    registry: Registry,
-    meta: Arc<MemoryMeta>,
-    blobs: Arc<MemoryBlobs>,
-    clock: Arc<ManualClock>,
+pub(super) struct Fixture {
+    pub registry: Registry,
+    pub meta: Arc<MemoryMeta>,
+    pub blobs: Arc<MemoryBlobs>,
+    pub clock: Arc<ManualClock>,
 }
 
 impl Fixture {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self::with(Options::default()).await
     }
 
-    async fn with(options: Options) -> Self {
+    pub async fn with(options: Options) -> Self {
         let meta = Arc::new(MemoryMeta::default());
         let blobs = Arc::new(MemoryBlobs::default());
         let clock = Arc::new(ManualClock::default());
@@ -44,13 +44,13 @@ impl Fixture {
         Self { registry: registry.await.unwrap(), meta, blobs, clock }
     }
 
-    async fn push(&self, repo: &RepositoryName, content: &[u8]) -> Digest {
+    pub async fn push(&self, repo: &RepositoryName, content: &[u8]) -> Digest {
         let digest = Digest::of(Algorithm::Sha256, content);
         self.registry.push_blob(repo, &digest, whole(content)).await.unwrap();
         digest
     }
 
-    async fn put(
+    pub async fn put(
         &self,
         tag: &str,
         media_type: &str,
@@ -68,7 +68,7 @@ impl Fixture {
     }
 }
 
-fn repo(name: &str) -> RepositoryName {
+pub(super) fn repo(name: &str) -> RepositoryName {
     RepositoryName::parse(name).unwrap()
 }
 
@@ -76,7 +76,7 @@ fn body(pieces: Vec<Result<Bytes, BodyError>>) -> Body {
     Box::pin(stream::iter(pieces))
 }
 
-fn whole(content: &[u8]) -> Chunk {
+pub(super) fn whole(content: &[u8]) -> Chunk {
     let body = body(vec![Ok(Bytes::copy_from_slice(content))]);
     Chunk { range: None, length: Some(content.len() as u64), body }
 }
@@ -86,18 +86,18 @@ fn none() -> Chunk {
 }
 
 /// An image without layers; `more` are further members of the document.
-fn image(config: &Digest, more: &str) -> String {
+pub(super) fn image(config: &Digest, more: &str) -> String {
     let config = format!(r#"{{"mediaType":"c/d","digest":"{config}","size":2}}"#);
     format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]{more}}}"#)
 }
 
 /// An index of one child; `more` are further members of the child's descriptor.
-fn index(child: &Digest, size: usize, more: &str) -> String {
+pub(super) fn index(child: &Digest, size: usize, more: &str) -> String {
     let child = format!(r#""mediaType":"{OCI_MANIFEST}","digest":"{child}","size":{size}{more}"#);
     format!(r#"{{"schemaVersion":2,"manifests":[{{{child}}}]}}"#)
 }
 
-async fn read(registry: &Registry, repo: &RepositoryName, digest: &Digest) -> Vec<u8> {
+pub(super) async fn read(registry: &Registry, repo: &RepositoryName, digest: &Digest) -> Vec<u8> {
     let (size_bytes, content) = registry.blob(repo, digest).await.unwrap();
     let bytes = match content {
         Content::Inline(bytes) => bytes,

@@ -409,12 +409,30 @@ fn the_deprecated_level_counts_where_the_new_one_is_not_set() {
 
 #[test]
 fn a_bare_duration_is_nanoseconds_and_said_to_be() {
-    let loaded = minimal_with("kelson: {gc: {grace: 60}}\n");
+    let loaded = minimal_with("kelson: {gc: {unsafe: true, grace: 60, lease: 0s}}\n");
     assert_eq!(loaded.config.registry.gc_grace.as_nanos(), 60);
     assert_eq!(
         warnings(&loaded),
         ["c.yml:4: kelson.gc.grace is 60 nanoseconds, as in distribution; 60s is seconds"]
     );
+}
+
+#[test]
+fn the_collector_waits_an_hour_at_least_unless_it_is_told_to_be_unsafe() {
+    let problems = |gc: &str| {
+        let text = format!("{MINIMAL}kelson: {{gc: {{{gc}}}}}\n");
+        load(&text, &[]).map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(problems("grace: 1h, lease: 1h, untagged: 1h"), Ok(()));
+    assert_eq!(problems("grace: 0s, lease: 1s, unsafe: true"), Ok(()));
+    for (gc, expected) in [
+        ("grace: 59m", "kelson.gc.grace is \"59m\"; allowed: 1h or longer, unless"),
+        ("lease: 1s", "kelson.gc.lease is \"1s\"; allowed: 1h or longer, unless"),
+        ("untagged: 23h", "kelson.gc.untagged is \"23h\"; allowed: a duration not below"),
+    ] {
+        let error = problems(gc).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]

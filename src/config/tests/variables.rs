@@ -179,7 +179,7 @@ fn other_value(key: &Key) -> String {
         Kind::Bool => "true".to_owned(),
         Kind::Count { .. } => "17".to_owned(),
         Kind::Size { .. } => "1MiB".to_owned(),
-        Kind::Duration { .. } => "1h7m".to_owned(),
+        Kind::Duration { .. } => "25h7m".to_owned(),
         Kind::Choice(words) => words.iter().find(|word| **word != key.default).unwrap().to_string(),
         Kind::Patterns => "['^a', 'b$']".to_owned(),
         Kind::TextMap => "{a: b, c: '1.10'}".to_owned(),
@@ -208,7 +208,10 @@ fn a_variable_means_what_the_same_key_means_in_the_file() {
         let by_variable = load(MINIMAL, &[(&name, &value)]).unwrap();
         let by_file = load(&render(&file), &[]).unwrap();
         assert_eq!(meaning(&by_variable), meaning(&by_file), "{}", key.path);
-        assert_ne!(meaning(&by_file), before, "{} has an effect", key.path);
+        // It only lets others be set.
+        if key.path != "kelson.gc.unsafe" {
+            assert_ne!(meaning(&by_file), before, "{} has an effect", key.path);
+        }
     }
 }
 

@@ -274,7 +274,7 @@ pub async fn queues_are_counted_and_have_pages<S: Subject>(store: &S) -> Outcome
     }
     store.put_manifest(push("b", 6, vec![], &[])).await?;
     store.unlink_blob(&name("a"), &digest(5), moment(60)).await?;
-    let waiting = store.waiting(25).await?;
+    let waiting = store.waiting(25, 25).await?;
     let sum = |digests: &[u8]| Amount {
         count: digests.len() as u64,
         size_bytes: digests.iter().map(|n| size_bytes(*n)).sum(),

@@ -124,9 +124,9 @@ impl Facts {
             .collect()
     }
 
-    pub(super) fn waiting(&self, before: u64) -> Waiting {
+    pub(super) fn waiting(&self, [garbage, untagged]: [u64; 2]) -> Waiting {
         let mut waiting = Waiting::default();
-        for queue in [GcQueue::Garbage, GcQueue::Untagged] {
+        for (queue, before) in [(GcQueue::Garbage, garbage), (GcQueue::Untagged, untagged)] {
             for candidate in self.candidates(queue, u64::MAX, None, usize::MAX) {
                 let at = candidate.eligible_uptime_seconds;
                 let amounts =

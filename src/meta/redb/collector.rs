@@ -79,12 +79,12 @@ impl Snapshot {
 
     /// [`super::super::MetaStore::waiting`]. Reads keys and lengths only, 100,000 in a few
     /// milliseconds.
-    pub fn waiting(&self, before_uptime_seconds: u64) -> Result<Waiting> {
+    pub fn waiting(&self, [garbage, untagged]: [u64; 2]) -> Result<Waiting> {
         let mut waiting = Waiting::default();
-        for queue in [GcQueue::Garbage, GcQueue::Untagged] {
+        for (queue, before) in [(GcQueue::Garbage, garbage), (GcQueue::Untagged, untagged)] {
             self.each_place(queue, None, |(at, _, _, garbage), size_bytes| {
                 let Waiting { eligible, waiting, last_eligible_uptime_seconds } = &mut waiting;
-                let amounts = if at < before_uptime_seconds { eligible } else { waiting };
+                let amounts = if at < before { eligible } else { waiting };
                 amounts.of(garbage).add(size_bytes);
                 if queue == GcQueue::Garbage {
                     *last_eligible_uptime_seconds = Some(at);

@@ -387,8 +387,13 @@ impl MetaStore for RedbMeta {
         self.read(move |snapshot| snapshot.candidates(queue, before, after.as_ref(), limit)).await
     }
 
-    async fn waiting(&self, eligible_before_uptime_seconds: u64) -> Result<Waiting> {
-        self.read(move |snapshot| snapshot.waiting(eligible_before_uptime_seconds)).await
+    async fn waiting(
+        &self,
+        eligible_before_uptime_seconds: u64,
+        untagged_before_uptime_seconds: u64,
+    ) -> Result<Waiting> {
+        let before = [eligible_before_uptime_seconds, untagged_before_uptime_seconds];
+        self.read(move |snapshot| snapshot.waiting(before)).await
     }
 
     async fn condemn(&self, batch: Vec<Candidate>) -> Result<Vec<Candidate>> {
