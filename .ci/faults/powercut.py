@@ -15,7 +15,7 @@ come back.
 import argparse, os, random, subprocess, sys, tempfile, time  # noqa: E401
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from crash import PUSHERS, Figures, Load  # noqa: E402
+from crash import PUSHERS, Figures, Load, random_moment  # noqa: E402
 from ground import FORMATS, MODES, Disk  # noqa: E402
 from model import Repository, Wrong  # noqa: E402
 from registries import DRIVERS, DidNotStart, show_log  # noqa: E402
@@ -30,9 +30,10 @@ def may_refuse(pusher):
 
 def one_round(registry, disk, mode, repositories, chance):
     """Load, cut, restart: images, failures, milliseconds until ready."""
+    began = time.monotonic()
     load = Load(registry, repositories, chance, may_refuse)
     failed = load.wait_for(4)
-    time.sleep(chance.uniform(0.100, 0.800))
+    random_moment(registry, began, chance, 0.100, 0.800)
     load.stopping.set()
     disk.cut(mode)
     time.sleep(chance.uniform(0.0, 0.100))
@@ -69,6 +70,7 @@ def rounds(registry, disk, mode, count, chance, go_on=False, mutant=None):
         if wrong and not go_on:
             break
     registry.stop()
+    figures.collected = sum(repository.collected for repository in repositories)
     return figures
 
 
@@ -111,7 +113,7 @@ def main():
                             subprocess.CalledProcessError) as error:
                         print(f"{kind} {mode}: {error}")
                         status = 2
-        print(f"RESULT powercut cuts={total.kills} {total.text()}")
+        print(f"RESULT powercut cuts={total.kills} {total.text()} collected={total.collected}")
         status = status or (1 if total.wrong else 0)
         if status:
             show_log(log_path)

@@ -144,7 +144,8 @@ class Kelson(Registry):
     """As released, with a collector that never rests."""
 
     name = "kelson"
-    resumes = atomic = strict = True
+    collects = resumes = atomic = strict = True
+    grace_s = 1.0
 
     def command(self):
         return [self.binary, "serve"]
@@ -153,7 +154,9 @@ class Kelson(Registry):
         return {"REGISTRY_HTTP_ADDR": f"127.0.0.1:{self.port}",
                 "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": self.root,
                 "REGISTRY_HTTP_DRAINTIMEOUT": "10s",
-                "REGISTRY_LOG_ACCESSLOG_DISABLED": "true"}
+                "REGISTRY_LOG_ACCESSLOG_DISABLED": "true",
+                "REGISTRY_KELSON_GC_UNSAFE": "true", "REGISTRY_KELSON_GC_GRACE": "1s",
+                "REGISTRY_KELSON_GC_LEASE": "1s"}
 
     def paths(self):
         return (os.path.join(self.root, "docker/registry/v2/blobs"),

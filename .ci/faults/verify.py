@@ -7,6 +7,7 @@ from model import Cut, Wrong, content, parts, sha256
 # Of documents and unused blobs from before, and of the newest unused blobs, at each check that is
 # not full.
 OLD_SAMPLES, NEW_SAMPLES = 6, 3
+ORPHANS_LIMIT_S = 30
 
 
 class Verifier:
@@ -217,15 +218,26 @@ def check_staging(registry, repositories):
     return []
 
 
-def count_orphans(registry, repositories):
+def orphans(registry, repositories):
     """Files of blobs that were pushed to a repository and that it does not know."""
     owner = {digest: repository for repository in repositories for digest in repository.tried}
-    client, orphans = Client(registry.port), []
+    client, found = Client(registry.port), set()
     for digest in registry.blob_files():
         repository = owner.get(digest)
         if repository is None:      # a manifest, in no repository's list of blobs
             continue
         names = (repository.name, f"{repository.name}/mounted")
         if all(client.call("HEAD", f"/v2/{name}/blobs/{digest}")[0] == 404 for name in names):
-            orphans.append(digest)
-    return orphans
+            found.add(digest)
+    return found
+
+
+def count_orphans(registry, repositories):
+    """As above, once the collector has nothing more to do."""
+    found, limit = orphans(registry, repositories), time.monotonic() + ORPHANS_LIMIT_S
+    while registry.collects and found and time.monotonic() < limit:
+        time.sleep(2.5)
+        before, found = found, orphans(registry, repositories)
+        if found == before:
+            break
+    return len(found)

@@ -86,6 +86,7 @@ pub const POINTS: &[(&str, Place, When)] = &[
     ("sync-dir", Place::Algorithm, When::Serving),
     ("sync-dir", Place::Tree, When::Serving),
     ("rename", Place::Quarantined, When::Serving),
+    ("remove-file", Place::BlobData, When::Serving),
     ("remove-dir", Place::Blob, When::Serving),
 ];
 
