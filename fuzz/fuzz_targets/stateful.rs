@@ -2,12 +2,16 @@
 //! disk and on their models side by side. Both answer the same; after a request that the disk
 //! made fail, the store is as before it or as after it; and a new process finds everything that
 //! was answered. The input is a list of steps.
+//!
+//! `KELSON_FUZZ_MUTANT=<n>` leaves the sync of step n out (`kelson::disk::durable::Step`): then
+//! this target has something to find.
 #![no_main]
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use kelson::blob::MemoryBlobs;
+use kelson::disk::durable::{Step as Sync, mutant};
 use kelson::disk::sim::{Class, EDQUOT, EIO, ENOSPC, Fault, Kind, SimVfs, Variant};
 use kelson::meta::memory::MemoryMeta;
 use kelson::registry::Registry;
@@ -18,9 +22,14 @@ use libfuzzer_sys::fuzz_target;
 
 const STEPS_MAX: usize = 40;
 
+static MUTANT: LazyLock<Option<Sync>> = LazyLock::new(|| {
+    let number: usize = std::env::var("KELSON_FUZZ_MUTANT").ok()?.parse().expect("a number");
+    Some(Sync::ALL[number - 1])
+});
+
 fuzz_target!(|data: &[u8]| {
     let mut input = Unstructured::new(data);
-    virtual_time(async {
+    let run = async {
         let mut world = World::new().await;
         for _ in 0..STEPS_MAX {
             let Ok(step) = Step::arbitrary(&mut input) else { break };
@@ -29,7 +38,8 @@ fuzz_target!(|data: &[u8]| {
         world.compare().await;
         world.restart(End::Kill).await;
         world.compare().await;
-    });
+    };
+    mutant::without(*MUTANT, || virtual_time(run));
 });
 
 /// How a process ends.

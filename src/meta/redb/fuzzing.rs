@@ -1,9 +1,9 @@
 //! Ways in for the fuzz target `records`.
 
-use super::super::{Result, UploadRecord};
+use super::super::{Result, ScrubRecord, UploadRecord};
 use super::codec::{
-    ContentRow, Counter, Key, LinkRow, ManifestRow, Mark, Reader, References, RepositoryRow, Row,
-    SmallContent, StoreId, TagRow, Uses,
+    ContentRow, Counter, Key, LinkRow, ManifestRow, Mark, Queued, Reader, References,
+    RepositoryRow, Row, SmallContent, StoreId, TagRow, Uses,
 };
 use crate::oci::Descriptor;
 
@@ -11,7 +11,7 @@ use crate::oci::Descriptor;
 pub type Codec = fn(&[u8]) -> Result<Vec<u8>>;
 
 /// Every value of a table, by what errors call it.
-pub const ROWS: [(&str, Codec); 13] = [
+pub const ROWS: [(&str, Codec); 15] = [
     (Mark::NAME, row::<Mark>),
     (Counter::NAME, row::<Counter>),
     (StoreId::NAME, row::<StoreId>),
@@ -25,6 +25,8 @@ pub const ROWS: [(&str, Codec); 13] = [
     (Uses::NAME, row::<Uses>),
     (SmallContent::NAME, row::<SmallContent>),
     (UploadRecord::NAME, row::<UploadRecord>),
+    (Queued::NAME, row::<Queued>),
+    (ScrubRecord::NAME, row::<ScrubRecord>),
 ];
 
 fn row<R: Row>(bytes: &[u8]) -> Result<Vec<u8>> {
@@ -32,7 +34,7 @@ fn row<R: Row>(bytes: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Every key of a table that is more than a name or a number, by its table.
-pub const KEYS: [(&str, Codec); 9] = [
+pub const KEYS: [(&str, Codec); 10] = [
     ("tags", |key| {
         let (id, tag) = Reader::tag_key(key)?;
         Ok(Key::number(id).and_tag(tag.as_str()).as_slice().to_vec())
@@ -66,6 +68,10 @@ pub const KEYS: [(&str, Codec); 9] = [
         let (at, id, digest, garbage) = Reader::garbage_key(key)?;
         let key = Key::number(at).and_number(id).and_digest(&digest).and_garbage(garbage);
         Ok(key.as_slice().to_vec())
+    }),
+    ("untagged_manifests", |key| {
+        let (at, id, digest) = Reader::untagged_key(key)?;
+        Ok(Key::number(at).and_number(id).and_digest(&digest).as_slice().to_vec())
     }),
     ("uploads_by_time", |key| {
         let (at, id) = Reader::upload_time_key(key)?;

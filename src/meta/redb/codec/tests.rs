@@ -162,6 +162,25 @@ fn rows_of_earlier_releases_are_read() {
     older(&held, &waiting("00"));
 }
 
+/// What stands behind each `before` and before the next `after`.
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Vec<&'a str> {
+    let parts = text.split(before).skip(1);
+    parts.filter_map(|part| Some(part.split_once(after)?.0)).collect()
+}
+
+#[test]
+fn every_row_and_key_is_fuzzed() {
+    let targets = include_str!("../fuzzing.rs");
+    let rows = between(include_str!("rows.rs"), "impl Row for ", " {");
+    let keys = between(include_str!("keys.rs"), "pub fn ", "(");
+    let keys: Vec<&str> = keys.into_iter().filter(|name| name.ends_with("_key")).collect();
+    assert!(rows.len() > 10 && keys.len() > 5);
+    let unfuzzed = rows.iter().filter(|row| !targets.contains(&format!("row::<{row}>")));
+    let unfuzzed: Vec<_> =
+        unfuzzed.chain(keys.iter().filter(|key| !targets.contains(&format!("::{key}(")))).collect();
+    assert!(unfuzzed.is_empty(), "add to src/meta/redb/fuzzing.rs: {unfuzzed:?}");
+}
+
 #[test]
 fn annotations_stand_once_each_and_in_order() {
     let mut row = descriptor();
