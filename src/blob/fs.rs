@@ -249,6 +249,12 @@ impl BlobStore for FsBlobs {
         self.run(Tree::staged).await
     }
 
+    async fn idle(&self) -> Result<Vec<UploadId>> {
+        let mut staged = self.run(Tree::staged).await?;
+        staged.retain(|id| self.uploads.get(*id).is_none());
+        Ok(staged)
+    }
+
     async fn publish(
         &self,
         mut staged: Box<dyn Staging>,

@@ -484,3 +484,35 @@ fn a_full_disk_is_told_from_other_errors() {
     assert!(matches!(error(ENOSPC), Error::Full(_)));
     assert!(matches!(error(EIO), Error::Io(_)));
 }
+
+#[tokio::test]
+async fn what_has_no_place_in_the_tree_is_listed_by_its_path() {
+    use std::os::unix::ffi::OsStrExt;
+    let bench = Bench::inline();
+    let blobs = bench.root.path().join("docker/registry/v2/blobs");
+    let digest = sha256(b"content");
+    let own = Layout::new(bench.root.path()).blob(&digest);
+    for directory in [&own, &blobs.join("md5"), &blobs.join("sha256/zz"), &own.join("more")] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    let shard_directory = own.parent().unwrap();
+    for file in [own.join("data"), own.join("data.bak"), shard_directory.join("README")] {
+        fs::write(file, b"content").unwrap();
+    }
+    fs::write(bench.root.path().join("kelson/staging/note"), b"").unwrap();
+    let mut foreign = bench.store.foreign().await.unwrap();
+    foreign.sort();
+    let expected = ["blobs/md5", "blobs/sha256/zz"].map(|it| format!("docker/registry/v2/{it}"));
+    assert_eq!(foreign, [&expected[..], &["kelson/staging/note".to_owned()]].concat());
+    let shard = Shard { algorithm: Algorithm::Sha256, first_byte: digest.as_bytes()[0] };
+    let listed = bench.store.shard_files(shard).await.unwrap();
+    assert_eq!(listed.files, [(digest, 7)]);
+    let names: Vec<_> = listed.foreign.iter().map(|path| path.rsplit('/').next()).collect();
+    assert_eq!(names, [Some("README"), Some("data.bak"), Some("more")]);
+    // A directory with a name that is no text is foreign as a whole, and stops nothing.
+    let name = std::ffi::OsStr::from_bytes(b"\xff");
+    fs::write(shard_directory.join(name), b"").unwrap();
+    let listed = bench.store.shard_files(shard).await.unwrap();
+    assert_eq!((listed.files.len(), listed.foreign.len()), (0, 1));
+    assert!(listed.foreign[0].contains("not UTF-8"), "{:?}", listed.foreign);
+}

@@ -145,6 +145,10 @@ impl BlobStore for MemoryBlobs {
         Ok(self.inner().staged.keys().copied().collect())
     }
 
+    async fn idle(&self) -> Result<Vec<UploadId>> {
+        self.staged().await
+    }
+
     async fn publish(
         &self,
         mut staged: Box<dyn Staging>,

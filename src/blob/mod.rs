@@ -124,6 +124,10 @@ pub trait BlobStore: Send + Sync + Debug + 'static {
     /// so what has no session may be discarded at the start only. Other names are left alone.
     async fn staged(&self) -> Result<Vec<UploadId>>;
 
+    /// Staging directories that no [`Staging`] has in use. Those of a spill under way are among
+    /// them, for a moment.
+    async fn idle(&self) -> Result<Vec<UploadId>>;
+
     /// Gives staged content its name (design 2, "Publish"), after a sync of what is not synced
     /// yet. The caller holds the digest's stripe and has checked the digest; `size_bytes` must be
     /// what was appended. `live`: the database has a row that says a good file of `size_bytes` is

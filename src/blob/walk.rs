@@ -1,5 +1,6 @@
 //! What lies in the tree of blobs, and taking a file out of it. Every function here blocks.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::tree::Tree;
@@ -38,7 +39,7 @@ impl Tree {
         let prefix = format!("{:02x}", shard.first_byte);
         let directory = self.layout.algorithm(shard.algorithm).join(&prefix);
         let mut found = ShardFiles::default();
-        for name in self.names(&directory)? {
+        for name in self.names(&directory, &mut found.foreign)? {
             let path = directory.join(&name);
             let digest = Digest::parse(&format!("{}:{name}", shard.algorithm)).ok();
             match digest.filter(|_| name.starts_with(&prefix)) {
@@ -55,7 +56,7 @@ impl Tree {
             found.foreign.push(self.relative(path));
             return Ok(());
         }
-        for name in self.names(path)? {
+        for name in self.names(path, &mut found.foreign)? {
             let entry = path.join(&name);
             let file = self.vfs.metadata(&entry)?.filter(|entry| !entry.is_dir);
             match file.filter(|_| name == "data") {
@@ -73,7 +74,7 @@ impl Tree {
         };
         let mut foreign = Vec::new();
         let mut look = |directory: PathBuf, belongs: &dyn Fn(&str) -> bool| -> Result<()> {
-            let names = self.names(&directory)?;
+            let names = self.names(&directory, &mut foreign)?;
             let strange = names.iter().filter(|name| !belongs(name));
             foreign.extend(strange.map(|name| self.relative(&directory.join(name))));
             Ok(())
@@ -86,10 +87,15 @@ impl Tree {
         Ok(foreign)
     }
 
-    /// The names in a directory; none when it is not there.
-    fn names(&self, directory: &Path) -> Result<Vec<String>> {
+    /// The names in a directory; none when it is not there. One that is no text makes the whole
+    /// directory foreign: nothing of ours has such a name.
+    fn names(&self, directory: &Path, foreign: &mut Vec<String>) -> Result<Vec<String>> {
         match self.vfs.list(directory) {
             Err(error) if error.is_not_found() => Ok(Vec::new()),
+            Err(error) if error.source.kind() == io::ErrorKind::InvalidData => {
+                foreign.push(format!("{}: {}", self.relative(directory), error.source));
+                Ok(Vec::new())
+            }
             listed => Ok(listed?),
         }
     }

@@ -69,7 +69,9 @@ impl Admin {
             return Ok(server);
         }
         let root = options.root;
-        if !Paths::new(&root).database.exists() {
+        let paths = Paths::new(&root);
+        // A store without its database is refused when it is opened, with the way out.
+        if !paths.database.exists() && !paths.own.join("store.json").exists() {
             bail!(
                 "there is no store in {}; give the configuration of the registry with --config, \
                  or start one with: kelson serve",

@@ -1,10 +1,9 @@
 //! Commands. Only here and in `main` errors are plain texts with their causes.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the first long command follows"))]
 mod admin;
 mod config_check;
-#[cfg_attr(not(test), expect(dead_code, reason = "the first long command follows"))]
 mod display;
+mod fsck;
 mod health;
 mod ls;
 mod serve;
@@ -32,7 +31,11 @@ Try it:
   docker push 127.0.0.1:5000/busybox            from another terminal
   kelson ls                                     what is in it
 
-Exit codes: 0 done; 1 it failed, the message says why and what to do; 2 the command line is wrong.";
+Exit codes: 0 done; 1 it failed, the message says why and what to do; 2 the command line is wrong;
+3 what was checked is not as it should be.";
+
+/// What was checked is not as it should be.
+const FINDINGS: u8 = 3;
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone, clap::Args)]
@@ -68,6 +71,12 @@ enum Command {
         #[command(flatten)]
         config: ConfigOption,
     },
+    /// Check that a store is sound: facts against each other, rows against files, contents against
+    /// their digests. Works beside a running server and without one.
+    ///
+    /// Exit codes: 0 sound, or everything found was repaired; 3 something is not as it should be:
+    /// see the findings; 1 the check failed; 2 the command line is wrong.
+    Fsck(fsck::Arguments),
     /// Ask the running server whether it is ready: exit code 0 if so, 1 if not.
     Health(ConfigOption),
     /// List where a build for the crash tests can be made to die.
@@ -99,6 +108,10 @@ pub fn run() -> ExitCode {
             config_check::run(config.config.as_deref(), json, out, messages).map_err(Into::into)
         }
         Command::Ls { repository, json, config } => ls::run(repository, json, config.config, out),
+        Command::Fsck(arguments) => match fsck::run(arguments, out) {
+            Ok(false) => return ExitCode::from(FINDINGS),
+            other => other.map(|_| ()),
+        },
         Command::Health(config) => health::run(config.config, out),
         #[cfg(feature = "failpoints")]
         Command::Failpoints => crate::disk::failpoint::list()

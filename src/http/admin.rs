@@ -3,6 +3,7 @@
 //! HTTP over a Unix socket that only its owner may open. The same router answers a command that
 //! opened the store itself, because no server runs.
 
+mod fsck;
 pub mod job;
 mod lists;
 
@@ -14,7 +15,7 @@ use std::path::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
@@ -46,6 +47,7 @@ pub fn router(context: Context) -> Router {
         .route("/manifests", get(lists::manifests))
         .route("/blobs", get(lists::blobs))
         .route("/scrub", get(scrub))
+        .route("/fsck", post(fsck::fsck))
         .with_state(context)
 }
 

@@ -313,6 +313,14 @@ pub trait MetaStore: Send + Sync + Debug + 'static {
     /// and quarantines the content when nothing is.
     async fn judge(&self, digest: &Digest, file_is_right: bool) -> Result<Verdict>;
 
+    /// Facts of one snapshot that do not agree with each other, or break an invariant. Reads
+    /// everything.
+    async fn check_facts(&self) -> Result<Vec<Finding>>;
+
+    /// Makes facts that follow from others agree with them again; how many rows were wrong. What
+    /// turns out to be garbage may go from this accumulated uptime on. Other writes wait for it.
+    async fn rebuild_facts(&self, eligible_uptime_seconds: u64) -> Result<u64>;
+
     /// Where the background scrub stands.
     async fn scrub(&self) -> Result<ScrubRecord>;
 

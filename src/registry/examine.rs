@@ -193,7 +193,11 @@ impl Registry {
             Verdict::Gone | Verdict::Sound => return Ok(Health::Sound),
             Verdict::Kept => {}
             Verdict::Rewrite | Verdict::Quarantined => {
-                moved_to = self.inner.blobs.quarantine(digest).await?;
+                // The facts are what counts: a file that stays is hashed before it is used.
+                moved_to = self.inner.blobs.quarantine(digest).await.unwrap_or_else(|error| {
+                    tracing::error!(blob.digest = %digest, %error, "a damaged file stays in place");
+                    None
+                });
             }
         }
         if verdict == Verdict::Rewrite {
@@ -292,4 +296,30 @@ fn is_damage(error: &blob::Error) -> bool {
     let errno = error.source.raw_os_error();
     error.source.kind() == std::io::ErrorKind::UnexpectedEof
         || errno.is_some_and(|errno| DAMAGE_ERRNOS.contains(&errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::*;
+    use crate::disk;
+
+    fn failed(source: io::Error) -> blob::Error {
+        blob::Error::from(disk::Error::new("read", Path::new("/r"), source))
+    }
+
+    #[test]
+    fn a_shortage_is_no_damage() {
+        for errno in DAMAGE_ERRNOS {
+            assert!(is_damage(&failed(io::Error::from_raw_os_error(errno))), "{errno}");
+        }
+        assert!(is_damage(&failed(io::ErrorKind::UnexpectedEof.into())), "cut off since");
+        // EMFILE, ENOMEM, EACCES, ENOSPC.
+        for errno in [24, 12, 13, 28] {
+            assert!(!is_damage(&failed(io::Error::from_raw_os_error(errno))), "{errno}");
+        }
+        assert!(!is_damage(&blob::Error::Poisoned));
+    }
 }

@@ -96,6 +96,9 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Adopting the store was begun and not finished: files without a row are not orphans yet.
+    #[error("the store is being adopted; finish that with the release that began it")]
+    Adopting,
     /// The store was written by a newer release.
     #[error("the store has format {found}, this release knows up to {FORMAT}")]
     TooNew {
@@ -267,6 +270,9 @@ fn read(vfs: &dyn Vfs, path: &Path) -> Result<Option<StoreFile>, Error> {
     }
     if stored.format == 0 || UploadId::parse(&stored.uuid).is_none() {
         return Err(damaged("format or uuid is no valid value".to_owned()));
+    }
+    if stored.origin == Origin::Adopting {
+        return Err(Error::Adopting);
     }
     Ok(Some(stored))
 }

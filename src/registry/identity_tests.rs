@@ -105,6 +105,8 @@ async fn a_damaged_or_newer_identity_is_refused() {
         fs::write(&file, damaged).unwrap();
         assert!(matches!(visit(&root, false).await, Err(Error::Damaged { .. })), "{damaged}");
     }
+    fs::write(&file, good.replace("created", "adopting")).unwrap();
+    assert!(matches!(visit(&root, false).await, Err(Error::Adopting)));
     fs::write(&file, good.replace("\"format\": 1", "\"format\": 2")).unwrap();
     assert!(matches!(visit(&root, false).await, Err(Error::TooNew { found: 2 })));
 }

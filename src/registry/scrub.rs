@@ -101,6 +101,8 @@ pub(super) struct Examined {
     pub contents: u64,
     /// Their bytes.
     pub size_bytes: u64,
+    /// Bytes of those that were read.
+    pub read_bytes: u64,
     /// Everything but sound contents.
     pub unsound: Vec<(Digest, Health)>,
     /// The last content that was looked at.
@@ -133,29 +135,29 @@ impl Registry {
         })
     }
 
-    /// Looks at a page of the contents of `shard` after `after`, those that `wanted` names.
+    /// Looks at a page of the contents of `shard` after `after`.
     pub(super) async fn examine_page(
         &self,
         shard: Shard,
         after: Option<&Digest>,
-        look: Look,
-        wanted: &(dyn Fn(&Digest) -> bool + Sync),
+        look: &(dyn Fn(&Digest) -> Look + Sync),
         pace: &mut Pace,
     ) -> Result<Examined> {
         let page = self.inner.meta.contents(shard, after, PAGE_LENGTH).await?;
         let mut examined = Examined { more: page.more, ..Examined::default() };
         for (digest, row) in page.items {
-            if wanted(&digest) {
-                let health = self.examine(&digest, look, pace).await?;
-                if pace.is_stopped() {
-                    examined.more = true;
-                    break;
-                }
-                examined.contents += 1;
-                examined.size_bytes += row.size_bytes;
-                if !matches!(health, Health::Sound | Health::Gone) {
-                    examined.unsound.push((digest, health));
-                }
+            let look = look(&digest);
+            let health = self.examine(&digest, look, pace).await?;
+            if pace.is_stopped() {
+                examined.more = true;
+                break;
+            }
+            examined.contents += 1;
+            examined.size_bytes = examined.size_bytes.saturating_add(row.size_bytes);
+            let read_bytes = if look.read { row.size_bytes } else { 0 };
+            examined.read_bytes = examined.read_bytes.saturating_add(read_bytes);
+            if !matches!(health, Health::Sound | Health::Gone) {
+                examined.unsound.push((digest, health));
             }
             examined.last = Some(digest);
         }
@@ -184,9 +186,9 @@ impl Registry {
         let mut orphans = Vec::new();
         for (digest, size_bytes) in unnamed {
             let _stripe = self.inner.stripes.lock(&digest).await;
-            if self.inner.meta.stored(&digest).await?.is_none()
-                && self.inner.blobs.open(&digest).await?.is_some()
-            {
+            // What cannot be opened is there, too.
+            let is_there = !matches!(self.inner.blobs.open(&digest).await, Ok(None));
+            if is_there && self.inner.meta.stored(&digest).await?.is_none() {
                 orphans.push((digest, size_bytes));
             }
         }
@@ -233,13 +235,13 @@ impl Registry {
         record: &mut ScrubRecord,
         pace: &mut Pace,
     ) -> Result<()> {
-        let look = Look { read: true, contain: true };
+        let look = |_: &Digest| Look { read: true, contain: true };
         let after = record.after;
-        let page = self.examine_page(shard, after.as_ref(), look, &|_| true, pace).await?;
+        let page = self.examine_page(shard, after.as_ref(), &look, pace).await?;
         record.after = page.last.or(after);
         let totals = &mut record.totals;
         totals.contents += page.contents;
-        totals.size_bytes += page.size_bytes;
+        totals.size_bytes = totals.size_bytes.saturating_add(page.size_bytes);
         for (digest, health) in &page.unsound {
             match health {
                 // Counted when it was quarantined.
@@ -255,8 +257,14 @@ impl Registry {
         if page.more || pace.is_stopped() {
             return Ok(());
         }
-        let files = self.inner.blobs.shard_files(shard).await?.files;
-        totals.orphans += self.orphans(files, shard).await?.len() as u64;
+        match self.inner.blobs.shard_files(shard).await {
+            Ok(listed) => totals.orphans += self.orphans(listed.files, shard).await?.len() as u64,
+            // One directory that cannot be read must not keep the scrub from the others.
+            Err(error) => {
+                totals.unreadable += 1;
+                tracing::error!(%error, "a directory of the tree of blobs cannot be read");
+            }
+        }
         (record.shard, record.after) = (record.shard.map(|number| number + 1), None);
         Ok(())
     }

@@ -19,7 +19,11 @@ mod conditional;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod database_damage;
+#[cfg(test)]
+mod fsck;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]

@@ -20,6 +20,9 @@ mod migrate;
 #[path = "../../../migrations/redb/mod.rs"]
 mod migrations;
 mod reads;
+mod rebuild;
+#[cfg(test)]
+mod rebuild_tests;
 mod rows;
 mod tables;
 #[cfg(test)]
@@ -465,6 +468,14 @@ impl MetaStore for RedbMeta {
 
     async fn judge(&self, digest: &Digest, file_is_right: bool) -> Result<Verdict> {
         self.write(writes::Judge { digest: *digest, file_is_right }).await
+    }
+
+    async fn check_facts(&self) -> Result<Vec<Finding>> {
+        self.read(check::check).await
+    }
+
+    async fn rebuild_facts(&self, eligible_uptime_seconds: u64) -> Result<u64> {
+        self.write(writes::Rebuild { eligible_uptime_seconds }).await
     }
 
     async fn scrub(&self) -> Result<ScrubRecord> {

@@ -98,6 +98,10 @@ impl Server {
         self.folder.take().expect("a folder")
     }
 
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     pub fn client(&self) -> Client {
         Client::new(format!("http://{}", self.address()))
     }

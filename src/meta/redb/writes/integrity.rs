@@ -3,6 +3,7 @@
 use super::super::super::{BlobState, Place, Result, ScrubRecord, Verdict};
 use super::super::codec::{ContentRow, Key, Mark, Row, SmallContent};
 use super::super::integrity::SCRUB;
+use super::super::rebuild::rebuild;
 use super::super::rows;
 use super::super::tables::Tables;
 use super::{Decision, Operation};
@@ -85,5 +86,23 @@ impl Operation for SaveScrub {
     fn apply(&self, (): (), tables: &mut Tables<'_>) -> Result<()> {
         tables.schema.insert(SCRUB, self.0.encode().as_slice())?;
         Ok(())
+    }
+}
+
+/// [`super::super::super::MetaStore::rebuild_facts`]
+pub struct Rebuild {
+    pub eligible_uptime_seconds: u64,
+}
+
+impl Operation for Rebuild {
+    type Plan = ();
+    type Answer = u64;
+
+    fn check(&self, _: &Tables<'_>) -> Result<Decision<(), u64>> {
+        Ok(Decision::Apply(()))
+    }
+
+    fn apply(&self, (): (), tables: &mut Tables<'_>) -> Result<u64> {
+        rebuild(tables, self.eligible_uptime_seconds)
     }
 }

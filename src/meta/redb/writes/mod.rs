@@ -15,7 +15,7 @@ mod uploads;
 pub use blobs::{Link, Mount, Unlink};
 pub use gc::{Collect, Condemn, ForgetContents, Revive, Spare};
 pub use housekeeping::{AdvanceUptime, MarkSpilled, SetStoreId, store_id};
-pub use integrity::{Judge, SaveScrub};
+pub use integrity::{Judge, Rebuild, SaveScrub};
 pub use manifests::{DeleteManifest, Put};
 pub use repositories::{NEWEST_REPOSITORY, TRANSACTIONS, UPTIME, count_transaction, counter};
 pub use tags::DeleteTag;

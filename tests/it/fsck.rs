@@ -1,0 +1,183 @@
+//! `kelson fsck`, beside a server and without one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::{Client, Image, Server, at_once, random_bytes, sha256};
+
+/// Not sound.
+const FINDINGS: i32 = 3;
+
+fn fsck(server: &Server, arguments: &[&str]) -> (i32, Vec<Value>) {
+    let output = server.command().arg("fsck").arg("--json").args(arguments).output().unwrap();
+    (code(&output), lines(&output))
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("{output:?}"))
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What was found, as (what, about).
+fn findings(lines: &[Value]) -> Vec<(String, String)> {
+    let text = |line: &Value, key: &str| line[key].as_str().unwrap().to_owned();
+    let findings = lines.iter().filter(|line| line["kind"] == "finding");
+    findings.map(|line| (text(line, "what"), text(line, "about"))).collect()
+}
+
+pub fn blob_path(root: &Path, digest: &str) -> PathBuf {
+    let (algorithm, hex) = digest.split_once(':').unwrap();
+    let blobs = root.join("docker/registry/v2/blobs").join(algorithm);
+    blobs.join(&hex[..2]).join(hex).join("data")
+}
+
+fn flip_a_bit(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn push(client: &Client, images: usize) -> Vec<Image> {
+    let images: Vec<_> = (0..images).map(|_| Image::random(&[80_000, 300])).collect();
+    for (number, image) in images.iter().enumerate() {
+        image.push(client, &format!("app-{}", number % 3), &format!("v{number}"));
+    }
+    images
+}
+
+#[test]
+fn a_sound_store_is_sound_with_and_without_a_server() {
+    let mut server = Server::start();
+    push(&server.client(), 4);
+    for _ in 0..2 {
+        for arguments in [&[][..], &["--read-data"], &["--read-data", "--subset", "1/2"]] {
+            let (code, lines) = fsck(&server, arguments);
+            assert_eq!((code, findings(&lines)), (0, vec![]), "{lines:?}");
+            assert_eq!(lines.last().unwrap()["sound"], true);
+        }
+        if server.is_running() {
+            server.stop();
+        }
+    }
+    let whole = fsck(&server, &["--read-data"]).1.last().unwrap()["report"]["read_bytes"].clone();
+    let parts: u64 = (1..=3)
+        .map(|part| {
+            let subset = format!("{part}/3");
+            let (_, lines) = fsck(&server, &["--read-data", "--subset", &subset]);
+            lines.last().unwrap()["report"]["read_bytes"].as_u64().unwrap()
+        })
+        .sum();
+    assert_eq!(whole.as_u64().unwrap(), parts, "every content is in one part");
+    server.start_again();
+}
+
+#[test]
+fn findings_are_told_beside_a_server_and_repaired() {
+    let server = Server::start();
+    let client = server.client();
+    let images = push(&client, 6);
+    let layer = |image: &Image| sha256(&image.layers[0]);
+    let path = |image: &Image| blob_path(&server.root(), &layer(image));
+    flip_a_bit(&path(&images[0]));
+    fs::remove_file(path(&images[1])).unwrap();
+    fs::write(path(&images[2]), b"short").unwrap();
+    let orphan = sha256(b"orphan");
+    let orphan_path = blob_path(&server.root(), &orphan);
+    fs::create_dir_all(orphan_path.parent().unwrap()).unwrap();
+    fs::write(&orphan_path, b"orphan").unwrap();
+    let (code, lines) = fsck(&server, &[]);
+    let mut expected = vec![
+        ("missing_file".to_owned(), layer(&images[1])),
+        ("orphan".to_owned(), orphan.clone()),
+        ("wrong_size".to_owned(), layer(&images[2])),
+    ];
+    let mut found = findings(&lines);
+    found.sort();
+    assert_eq!((code, found), (FINDINGS, expected.clone()), "a flipped bit takes reading to see");
+    let (code, lines) = fsck(&server, &["--read-data", "--repair"]);
+    expected.insert(2, ("wrong_bytes".to_owned(), layer(&images[0])));
+    let mut found = findings(&lines);
+    found.sort();
+    assert_eq!((code, found), (FINDINGS, expected), "damage is contained, not undone");
+    assert!(!orphan_path.exists());
+    let quarantined = fs::read_dir(server.root().join("kelson/quarantine")).unwrap().count();
+    assert_eq!(quarantined, 3, "two damaged files and the orphan");
+    for image in &images[..3] {
+        let answer = client.blob("app-0", &layer(image));
+        let _ = answer.expect_error(404, "BLOB_UNKNOWN");
+    }
+    for (number, image) in images.iter().enumerate() {
+        image.push(&client, &format!("app-{}", number % 3), &format!("v{number}"));
+        image.assert_pullable(&client, &format!("app-{}", number % 3), &format!("v{number}"));
+    }
+    let (code, lines) = fsck(&server, &["--read-data"]);
+    assert_eq!((code, findings(&lines)), (0, vec![]), "healed");
+}
+
+#[test]
+fn pushes_beside_it_are_no_findings() {
+    let server = Server::start();
+    let finished = std::sync::atomic::AtomicUsize::new(0);
+    at_once(5, |number| {
+        use std::sync::atomic::Ordering;
+        if number > 0 {
+            let client = server.client();
+            for round in 0..25 {
+                let image = Image::random(&[70_000, 200]);
+                let (repo, tag) = (format!("app-{number}"), format!("v{round}"));
+                let digest = image.push(&client, &repo, &tag);
+                if round % 3 == 0 {
+                    let path = format!("/v2/{repo}/manifests/{digest}");
+                    let _ = client.delete(&path).expect(202);
+                }
+            }
+            finished.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let mut rounds = 0;
+        while finished.load(Ordering::Relaxed) < 4 || rounds == 0 {
+            let (code, lines) = fsck(&server, &["--read-data", "--repair"]);
+            assert_eq!((code, findings(&lines)), (0, vec![]));
+            rounds += 1;
+        }
+    });
+}
+
+#[test]
+fn what_it_cannot_do_is_an_error_with_a_reason() {
+    let mut server = Server::start();
+    push(&server.client(), 1);
+    server.stop();
+    let run = |arguments: &[&str]| server.command().arg("fsck").args(arguments).output().unwrap();
+    for arguments in [&["--budget", "1MB/s"][..], &["--read-data", "--budget", "fast"]] {
+        assert_eq!(code(&run(arguments)), 2, "{arguments:?}");
+    }
+    let database = server.root().join("kelson/metadata.redb");
+    let sound = fs::read(&database).unwrap();
+    let mut damaged = sound.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 20_000].copy_from_slice(&random_bytes(20_000));
+    fs::write(&database, damaged).unwrap();
+    let output = run(&[]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(code(&output), 1);
+    assert!(message.contains("kelson restore"), "{message}");
+    fs::remove_file(&database).unwrap();
+    let output = run(&[]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(code(&output), 1);
+    assert!(message.contains("is missing") && message.contains("kelson restore"), "{message}");
+    fs::write(&database, sound).unwrap();
+    let output = run(&[]);
+    assert_eq!(code(&output), 0, "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("the store is sound"));
+    server.start_again();
+}
