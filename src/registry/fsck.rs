@@ -75,9 +75,6 @@ impl Registry {
         fsck.facts().await?;
         fsck.contents().await?;
         fsck.uploads(&staged).await?;
-        if options.repair {
-            self.spill_once().await?;
-        }
         Ok(fsck.report)
     }
 
@@ -222,8 +219,10 @@ impl Fsck<'_> {
         Ok(())
     }
 
-    /// What was idle before and still is belongs to no spill and no request.
+    /// What was idle before and still is belongs to no request; nor to a spill, since one that
+    /// ran then holds the stripes of what it spills until its end.
     async fn uploads(&mut self, before: &BTreeSet<UploadId>) -> Result<()> {
+        self.registry.spill_once().await?;
         let now = self.registry.idle_uploads().await?;
         for id in before.intersection(&now) {
             let mut action = None;
