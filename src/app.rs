@@ -20,6 +20,9 @@ use crate::ops::{Blocking, Clock, Random};
 use crate::registry::identity::{self, Identity, Paths};
 use crate::registry::{self, Registry};
 
+/// Enough for thousands of deletions on a full disk.
+const BALLAST_SIZE_BYTES: u64 = 16 << 20;
+
 /// How long a stop waits for the last lines of the access log.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -43,6 +46,7 @@ impl From<Config> for Options {
             database: DatabaseOptions {
                 cache_size_bytes: usize::try_from(config.database_cache_size_bytes)
                     .unwrap_or(usize::MAX),
+                ballast_size_bytes: BALLAST_SIZE_BYTES,
                 ..DatabaseOptions::default()
             },
             registry: config.registry,

@@ -5,6 +5,7 @@
 //! after [`VfsFile::sync_data`]; V2 every error names its path; V3 a failed sync is never
 //! retried on the same file or directory.
 
+pub mod ballast;
 pub mod durable;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use os::OsVfs;
+use rustix::io::Errno;
 
 /// The [`Error::operation`] of a failed sync, of every implementation.
 pub const SYNC: &str = "sync";
@@ -45,6 +47,13 @@ impl Error {
     /// Whether the disk (or the quota) is full.
     pub fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
+    /// Whether the process or the machine has no descriptor or no memory left for it, for now.
+    pub fn is_exhausted(&self) -> bool {
+        let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+        let code = self.source.raw_os_error();
+        exhausted.iter().any(|errno| code == Some(errno.raw_os_error()))
     }
 
     /// Whether a sync itself failed (V3), not the opening of what was to be synced.

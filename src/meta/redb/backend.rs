@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use redb::{BackendError, StorageBackend};
 
 use super::error::to_io;
+use crate::disk::ballast::Ballast;
 use crate::disk::durable::{self, Step};
 use crate::disk::{self, VfsFile};
 
@@ -23,6 +24,23 @@ pub struct FileState {
     pub poisoned: AtomicBool,
     /// Length in bytes.
     pub size_bytes: AtomicU64,
+    /// Released when the disk is full, so that this file can still be written.
+    pub ballast: Option<Ballast>,
+}
+
+impl FileState {
+    /// Does it, once more when the disk is full and the ballast makes room. A write may be done
+    /// again, other than a sync (V3).
+    fn with_room(&self, write: impl Fn() -> disk::Result<()>) -> disk::Result<()> {
+        match write() {
+            Err(error) if error.is_full() && self.release_ballast() => write(),
+            done => done,
+        }
+    }
+
+    fn release_ballast(&self) -> bool {
+        self.ballast.as_ref().is_some_and(Ballast::release)
+    }
 }
 
 /// Storage of one handle.
@@ -81,7 +99,7 @@ impl StorageBackend for Backend {
             write(overlay).set_size(len);
             return Ok(());
         }
-        self.with_file(|file| file.set_size(len))?;
+        self.with_file(|file| self.state.with_room(|| file.set_size(len)))?;
         self.state.size_bytes.store(len, Ordering::Relaxed);
         Ok(())
     }
@@ -96,7 +114,7 @@ impl StorageBackend for Backend {
     fn write(&self, offset: u64, data: &[u8]) -> IoResult<()> {
         match &self.overlay {
             Some(overlay) => self.with_file(|file| write(overlay).write(file, offset, data)),
-            None => self.with_file(|file| file.write_all_at(data, offset)),
+            None => self.with_file(|file| self.state.with_room(|| file.write_all_at(data, offset))),
         }
     }
 

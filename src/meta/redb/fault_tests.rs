@@ -13,8 +13,13 @@ use crate::ops::Blocking;
 
 const PATH: &str = "/store/metadata.redb";
 /// Small, so that reads reach the disk.
-const OPTIONS: Options =
-    Options { cache_size_bytes: 0, create: true, verify: false, now: crate::meta::Timestamp(0) };
+const OPTIONS: Options = Options {
+    cache_size_bytes: 0,
+    ballast_size_bytes: 0,
+    create: true,
+    verify: false,
+    now: crate::meta::Timestamp(0),
+};
 
 fn open(vfs: &MemoryVfs) -> Result<RedbMeta> {
     RedbMeta::open(Arc::new(vfs.clone()), Path::new(PATH), OPTIONS, Blocking::Inline)
@@ -123,6 +128,35 @@ async fn a_full_disk_refuses_and_serves_again_when_there_is_room() {
             },
         )
         .await;
+    }
+}
+
+#[tokio::test]
+async fn with_ballast_a_write_that_finds_no_room_succeeds() {
+    let options = Options { ballast_size_bytes: 64 << 10, ..OPTIONS };
+    for first in 0.. {
+        let vfs = MemoryVfs::default();
+        let disk = Arc::new(vfs.clone());
+        let store = RedbMeta::open(disk, Path::new(PATH), options, Blocking::Inline).unwrap();
+        push_image(&store, 0).await.unwrap();
+        let mut fired = 0;
+        for n in [1, 3] {
+            // Once more after the first success has set the ballast aside again.
+            let kind = io::ErrorKind::StorageFull;
+            vfs.arm(Fault { operation: Operation::Write, first, count: 1, kind });
+            for n in n..n + 2 {
+                push_image(&store, n).await.unwrap();
+            }
+            fired += vfs.disarm();
+        }
+        for n in 0..5 {
+            assert!(has_image(&store, n).await.unwrap(), "write {first}, image {n}");
+        }
+        assert_eq!(store.check().unwrap(), []);
+        if fired == 0 {
+            assert!(first > 10, "the fault was never met");
+            return;
+        }
     }
 }
 

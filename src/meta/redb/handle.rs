@@ -19,6 +19,7 @@ use super::error::{duplicate, needs_reopening};
 use super::migrations::{self, Step};
 use super::tables::Snapshot;
 use super::{Options, migrate};
+use crate::disk::ballast::Ballast;
 use crate::disk::{self, Open, Vfs, VfsFile, durable};
 
 /// Above this size a crash may not cost a walk over the whole file: each commit then saves what
@@ -73,11 +74,12 @@ impl Handle {
         steps: &[Step],
     ) -> Result<Self> {
         let state = State { database: None, generation: 0, read_only: None, closed: false };
+        let ballast = open_ballast(&vfs, path, options.ballast_size_bytes);
         let handle = Self {
             vfs,
             path: path.to_owned(),
             options,
-            file: Arc::default(),
+            file: Arc::new(FileState { ballast, ..FileState::default() }),
             turn: Mutex::default(),
             state: RwLock::new(state),
         };
@@ -91,10 +93,7 @@ impl Handle {
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
-        let mut name = self.path.as_os_str().to_owned();
-        name.push(".");
-        name.push(suffix);
-        name.into()
+        beside(&self.path, suffix)
     }
 
     /// Makes the database under another name and renames it when it is whole.
@@ -276,6 +275,13 @@ impl Handle {
         }
     }
 
+    /// After a commit: sets the ballast aside again if it was released and there is plenty of room.
+    pub fn restore_ballast(&self) {
+        if let Some(ballast) = &self.file.ballast {
+            ballast.restore();
+        }
+    }
+
     /// Whether the transaction of that number is in a database that takes writes.
     pub fn has_committed(&self, number: u64) -> bool {
         read(&self.state).read_only.is_none()
@@ -321,6 +327,27 @@ impl Handle {
         match state.database.take() {
             Some(database) => guarded(|| Ok(database.close()?)),
             None => Ok(()),
+        }
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+/// Without it everything works until the disk is full.
+fn open_ballast(vfs: &Arc<dyn Vfs>, path: &Path, size_bytes: u64) -> Option<Ballast> {
+    if size_bytes == 0 {
+        return None;
+    }
+    match Ballast::open(Arc::clone(vfs), &beside(path, "ballast"), size_bytes) {
+        Ok(ballast) => Some(ballast),
+        Err(error) => {
+            tracing::warn!(%error, "no room is set aside for a full disk");
+            None
         }
     }
 }

@@ -58,6 +58,8 @@ use crate::ops::Blocking;
 pub struct Options {
     /// Memory for pages of the database; 16 MiB unless set.
     pub cache_size_bytes: usize,
+    /// Room set aside in `<path>.ballast`, for commits on a full disk; zero: none.
+    pub ballast_size_bytes: u64,
     /// Whether a missing database is created. A store that had one must not get an empty one.
     pub create: bool,
     /// Whether every page is verified when it is opened, however large the file is. One of up to
@@ -69,7 +71,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_size_bytes: 16 << 20, create: true, verify: false, now: Timestamp::default() }
+        Self {
+            cache_size_bytes: 16 << 20,
+            ballast_size_bytes: 0,
+            create: true,
+            verify: false,
+            now: Timestamp::default(),
+        }
     }
 }
 

@@ -243,6 +243,7 @@ impl Writer {
             }
         };
         let Err(error) = result else {
+            self.handle.restore_ballast();
             return Ok(());
         };
         self.handle.recover(turn);
