@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,10 +13,15 @@ use crate::app::{self, App};
 use crate::config::{self, Config, Loaded, Severity};
 use crate::http::listen::Listener;
 use crate::ops::clock::SystemClock;
-use crate::ops::{limits, telemetry};
+use crate::ops::limits::{self, OpenFiles};
+use crate::ops::telemetry;
 
 /// Threads for blocking work: enough to keep a disk busy, few enough for a small machine.
 const BLOCKING_THREADS_MAX: usize = 64;
+
+/// For good: while one is there, work waits for it where no other thread can be had; the first
+/// one that cannot be had would panic.
+const BLOCKING_THREAD_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Runs the registry until SIGTERM or SIGINT.
 pub fn run(config: Option<&Path>) -> anyhow::Result<()> {
@@ -27,12 +33,12 @@ pub fn run(config: Option<&Path>) -> anyhow::Result<()> {
             Severity::Warning => tracing::warn!("{}", notice.text),
         }
     }
-    match limits::raise_open_files() {
-        Ok(open_files_max) => tracing::debug!(open_files_max, "open files"),
-        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+    if let Err(error) = limits::raise_open_files() {
+        tracing::warn!(%error, "the limit of open files could not be raised");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_keep_alive(BLOCKING_THREAD_LIFE)
         .enable_all()
         .build()?;
     runtime.block_on(serve(loaded))
@@ -40,7 +46,8 @@ pub fn run(config: Option<&Path>) -> anyhow::Result<()> {
 
 async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let embedded = loaded.path.is_none();
-    let options = app::Options::from(loaded.config);
+    let mut options = app::Options::from(loaded.config);
+    stay_within(OpenFiles::within(limits::open_files()), &mut options);
     let root = options.root.clone();
     let listener = Listener::bind(&options.http.listen).await?;
     let address = listener.local_address()?;
@@ -65,6 +72,19 @@ async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     app.serve(listener, stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Lowers what clients may keep open to what the limit of open files has room for: connections
+/// beyond it wait to be accepted, rather than fail at their first file.
+fn stay_within(files: OpenFiles, options: &mut app::Options) {
+    let connections = &mut options.http.limits.connections_max;
+    if *connections > files.connections {
+        let (wanted, allowed) = (*connections, files.connections);
+        tracing::info!(wanted, allowed, "connections are limited by the limit of open files");
+        *connections = allowed;
+    }
+    let uploads = &mut options.registry.uploads_open_max;
+    *uploads = files.uploads.min(*uploads);
 }
 
 /// What somebody who just tries it needs to know.

@@ -141,6 +141,7 @@ impl Reader<'_> {
             urls_deny,
             platforms: self.platforms(),
             upload_purging: self.upload_purging(),
+            ..registry::Options::default()
         }
     }
 

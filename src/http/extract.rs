@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, HttpBody};
@@ -17,6 +18,41 @@ use crate::registry::{self, BodyError, Chunk};
 
 /// Space that a manifest gets before its first byte is there, whatever length was announced.
 const FIRST_SIZE_BYTES_MAX: u64 = 64 * 1024;
+
+/// What collected bodies take in memory together, beyond that space of each: it is the clients
+/// who decide how many there are, how large, and how slow.
+const COLLECTED_SIZE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Counts what bodies that are being collected and stored take.
+#[derive(Debug, Default)]
+pub struct Collected(AtomicU64);
+
+/// One such body; counts until it is dropped.
+#[derive(Debug)]
+pub struct Counted<'a> {
+    all: &'a Collected,
+    bytes: u64,
+}
+
+impl Counted<'_> {
+    /// It has so many bytes now.
+    fn grow(&mut self, size_bytes: usize) -> Result<(), ApiError> {
+        let beyond = (size_bytes as u64).saturating_sub(FIRST_SIZE_BYTES_MAX);
+        let more = beyond.saturating_sub(self.bytes);
+        self.bytes += more;
+        if self.all.0.fetch_add(more, Ordering::Relaxed) + more > COLLECTED_SIZE_BYTES_MAX {
+            let text = "large manifests take all the memory that is meant for them";
+            return Err(registry::Error::Exhausted(text.to_owned()).into());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
 
 /// `Content-Length`; the framing guard has let only plain numbers through.
 pub fn content_length(headers: &HeaderMap) -> Option<u64> {
@@ -167,12 +203,13 @@ impl RequestBody {
     }
 
     /// All of it. Refused at once when more than `size_bytes_max` is announced, later when more
-    /// arrives; memory grows with what arrives.
-    pub async fn collect(
+    /// arrives, and when others have taken the memory; memory grows with what arrives.
+    pub async fn collect<'a>(
         self,
         headers: &HeaderMap,
         size_bytes_max: u64,
-    ) -> Result<Bytes, ApiError> {
+        all: &'a Collected,
+    ) -> Result<(Bytes, Counted<'a>), ApiError> {
         let too_large = || ApiError::ManifestTooLarge { size_bytes_max };
         let announced = content_length(headers).unwrap_or(0);
         if announced > size_bytes_max {
@@ -180,6 +217,7 @@ impl RequestBody {
         }
         let first = usize::try_from(announced.min(FIRST_SIZE_BYTES_MAX)).unwrap_or(0);
         let mut collected = BytesMut::with_capacity(first);
+        let mut counted = Counted { all, bytes: 0 };
         let mut stream = self.into_stream();
         while let Some(bytes) = stream.next().await {
             let bytes = bytes.map_err(registry::Error::Body)?;
@@ -187,8 +225,9 @@ impl RequestBody {
                 return Err(too_large());
             }
             collected.extend_from_slice(&bytes);
+            counted.grow(collected.len())?;
         }
-        Ok(collected.freeze())
+        Ok((collected.freeze(), counted))
     }
 }
 
@@ -310,19 +349,41 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_above_the_limit_is_refused_announced_or_not() {
+        let all = Collected::default();
         let collect = async |size: usize, announced: Option<&str>| {
             let body = RequestBody::new(Body::from(vec![b'x'; size]));
             let headers = match announced {
                 Some(length) => headers(&[(header::CONTENT_LENGTH, length)]),
                 None => HeaderMap::new(),
             };
-            body.collect(&headers, 10).await
+            body.collect(&headers, 10, &all).await.map(|(bytes, _)| bytes)
         };
         assert_eq!(collect(10, None).await.unwrap(), vec![b'x'; 10]);
         let streamed = collect(11, None).await;
         assert!(matches!(streamed, Err(ApiError::ManifestTooLarge { size_bytes_max: 10 })));
         let announced = collect(0, Some("11")).await;
         assert!(matches!(announced, Err(ApiError::ManifestTooLarge { .. })));
+    }
+
+    #[tokio::test]
+    async fn large_bodies_take_no_more_memory_together_than_is_meant_for_them() {
+        let all = Collected::default();
+        let collect = async |size: usize| {
+            let body = RequestBody::new(Body::from(vec![b'x'; size]));
+            body.collect(&HeaderMap::new(), u64::MAX, &all).await
+        };
+        let share = 10 * 1024 * 1024;
+        let mut held = Vec::new();
+        for _ in 0..6 {
+            held.push(collect(share).await.unwrap());
+        }
+        let refused = collect(share).await.map(drop);
+        assert!(matches!(refused, Err(ApiError::Registry(registry::Error::Exhausted(_)))));
+        collect(64 * 1024).await.unwrap();
+        held.pop();
+        collect(share).await.unwrap();
+        drop(held);
+        assert_eq!(all.0.into_inner(), 0);
     }
 
     #[tokio::test]

@@ -52,7 +52,8 @@ pub async fn put(
 ) -> Result<Reply, ApiError> {
     let media_type = extract::media_type(headers)?;
     let expect = extract::expectation(headers)?;
-    let bytes = body.collect(headers, api.options().manifest_size_bytes_max).await?;
+    let size_bytes_max = api.options().manifest_size_bytes_max;
+    let (bytes, _counted) = body.collect(headers, size_bytes_max, api.collected()).await?;
     let repository = repo.clone();
     let accepted = tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(", ");
     let put = PutManifest { repository, reference, tags, media_type, bytes, expect };

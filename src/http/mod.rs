@@ -49,6 +49,7 @@ use axum::routing::any;
 use tokio_util::sync::CancellationToken;
 
 use self::access_log::AccessLog;
+use self::extract::Collected;
 use self::location::Locations;
 pub use self::options::Options;
 use crate::ops::{Clock, Random};
@@ -66,6 +67,7 @@ struct Inner {
     options: Options,
     headers: Vec<(HeaderName, HeaderValue)>,
     locations: Locations,
+    collected: Collected,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     access_log: Option<AccessLog>,
@@ -106,10 +108,19 @@ impl Api {
                 headers.push((parsed.clone(), value.parse().map_err(|_| invalid())?));
             }
         }
-        let locations = Locations::new(&options);
+        let (locations, collected) = (Locations::new(&options), Collected::default());
         let Parts { registry, clock, random, access_log, draining } = parts;
-        let inner =
-            Inner { registry, options, headers, locations, clock, random, access_log, draining };
+        let inner = Inner {
+            registry,
+            options,
+            headers,
+            locations,
+            collected,
+            clock,
+            random,
+            access_log,
+            draining,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -128,6 +139,10 @@ impl Api {
 
     fn locations(&self) -> &Locations {
         &self.inner.locations
+    }
+
+    fn collected(&self) -> &Collected {
+        &self.inner.collected
     }
 
     fn clock(&self) -> &Arc<dyn Clock> {

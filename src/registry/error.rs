@@ -2,7 +2,7 @@
 
 use crate::meta::Error as MetaError;
 use crate::oci::{Digest, DigestError};
-use crate::{blob, meta};
+use crate::{blob, disk, meta};
 
 /// Result of a registry operation.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -70,6 +70,9 @@ pub enum Error {
     /// The disk has less free space than the watermark, or would have with this content.
     #[error("too little space is left for more content (kelson.storage.watermark)")]
     LowSpace,
+    /// The process has no descriptor or memory left for it.
+    #[error("out of descriptors or memory: {0}")]
+    Exhausted(String),
     /// The store takes no writes until a restart.
     #[error("the store is read-only after a failed write")]
     Poisoned,
@@ -83,8 +86,17 @@ impl From<blob::Error> for Error {
         match error {
             blob::Error::Full(_) => Self::Full,
             blob::Error::Poisoned => Self::Poisoned,
-            blob::Error::Io(error) => Self::Storage(error.to_string()),
+            blob::Error::Io(error) => error.into(),
         }
+    }
+}
+
+impl From<disk::Error> for Error {
+    fn from(error: disk::Error) -> Self {
+        if error.is_exhausted() {
+            return Self::Exhausted(error.to_string());
+        }
+        Self::Storage(error.to_string())
     }
 }
 
@@ -93,6 +105,7 @@ impl From<meta::Error> for Error {
         match error {
             MetaError::Full => Self::Full,
             MetaError::Poisoned => Self::Poisoned,
+            MetaError::Disk(error) => error.into(),
             other => Self::Storage(other.to_string()),
         }
     }

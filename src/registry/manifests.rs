@@ -60,7 +60,11 @@ impl Registry {
         promise.cover(push.size_bytes).await?;
         let size_bytes = push.size_bytes;
         let stored = if push.content.is_some() {
-            self.inner.meta.put_manifest(push).await.map_err(Error::from)
+            let stored = self.inner.meta.put_manifest(push).await;
+            if stored.as_ref().is_ok_and(|outcome| *outcome == meta::PutManifest::Stored) {
+                self.inner.room.await_file(size_bytes);
+            }
+            stored.map_err(Error::from)
         } else {
             self.put_large(push, bytes).await
         };

@@ -48,6 +48,7 @@ use crate::ops::{Clock, Random};
 pub use error::Error;
 use lease::Leases;
 pub use options::{Options, Platform, Sparse, UploadPurging, Watermark};
+use receive::Buffers;
 use room::Room;
 pub use scrub::ScrubOptions;
 use scrub::Suspects;
@@ -69,6 +70,7 @@ struct Inner {
     random: Arc<dyn Random>,
     options: Options,
     room: Room,
+    buffers: Buffers,
     sessions: Sessions,
     stripes: Stripes,
     suspects: Suspects,
@@ -99,7 +101,11 @@ impl Registry {
         options: Options,
     ) -> error::Result<Self> {
         let counters = meta.counters().await?;
-        let sessions = Sessions::new(options.uploads_per_repository_max, options.uploads_max);
+        let sessions = Sessions::new(
+            options.uploads_per_repository_max,
+            options.uploads_max,
+            options.uploads_open_max,
+        );
         let room = Room::new(Arc::clone(&blobs), Arc::clone(&clock), options.watermark);
         let inner = Inner {
             uptime_base_seconds: counters.uptime_seconds,
@@ -112,6 +118,7 @@ impl Registry {
             random,
             options,
             room,
+            buffers: Buffers::default(),
             sessions,
             stripes: Stripes::new(),
             suspects: Suspects::default(),

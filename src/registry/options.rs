@@ -35,6 +35,8 @@ pub struct Options {
     pub uploads_per_repository_max: usize,
     /// `kelson.limits.uploads`
     pub uploads_max: usize,
+    /// Uploads that keep their file open between two requests, by the limit of open files.
+    pub uploads_open_max: usize,
     /// `kelson.gc.grace`: how long a content that lost its last use is kept.
     pub gc_grace: Duration,
     /// `kelson.scrub`; `None`: off.
@@ -67,6 +69,7 @@ impl Default for Options {
             small_content_size_bytes_max: 64 * 1024,
             uploads_per_repository_max: 1000,
             uploads_max: 10_000,
+            uploads_open_max: 1024,
             gc_grace: Duration::from_secs(24 * 3600),
             scrub: Some(ScrubOptions::default()),
             verify_on_read: false,

@@ -1,6 +1,7 @@
 //! Taking in the bytes of an upload: into memory while they are few, into a staging file beyond.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -10,7 +11,7 @@ use super::error::{Error, Result};
 use super::room::Promise;
 use super::sessions::{Session, State};
 use super::{Body, BodyError, Registry, room};
-use crate::blob::Staging;
+use crate::blob::{self, Staging};
 use crate::oci::{Algorithm, UploadId};
 
 /// Bytes handed to the staging file at once.
@@ -22,11 +23,91 @@ const GATHERED_SIZE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes after which a running upload is made durable, so that a crash costs no more than that.
 const CHECKPOINT_SIZE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// What all uploads together hold in memory before each writes out what it has, in portions of
+/// [`CROWDED_SIZE_BYTES`]: ten thousand slow clients must not hold ten thousand batches.
+const HELD_SIZE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const CROWDED_SIZE_BYTES: usize = 4 * 1024;
+
+/// Counts the bytes that uploads hold in memory.
+#[derive(Debug, Clone, Default)]
+pub struct Buffers(Arc<AtomicU64>);
+
+impl Buffers {
+    fn hold(&self, bytes: u64) -> Held {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        Held { buffers: self.clone(), bytes }
+    }
+
+    /// What they hold now.
+    pub fn held_bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn are_crowded(&self) -> bool {
+        self.held_bytes() > HELD_SIZE_BYTES_MAX
+    }
+}
+
+/// Bytes that count until it is dropped.
+#[derive(Debug)]
+pub struct Held {
+    buffers: Buffers,
+    bytes: u64,
+}
+
+impl Held {
+    fn add(&mut self, bytes: u64) {
+        self.buffers.0.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.buffers.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes in memory.
+#[derive(Debug)]
+pub struct Chunks {
+    bytes: Vec<Bytes>,
+    held: Held,
+}
+
+impl Chunks {
+    fn none(buffers: &Buffers) -> Self {
+        Self { bytes: Vec::new(), held: buffers.hold(0) }
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.held.bytes
+    }
+
+    fn append(&mut self, mut more: Self) {
+        self.held.add(more.held.bytes);
+        self.bytes.append(&mut more.bytes);
+    }
+
+    /// All in one piece, with what counts it.
+    pub fn concatenate(self) -> (Bytes, Held) {
+        let Self { bytes, held } = self;
+        if let [only] = bytes.as_slice() {
+            return (only.clone(), held);
+        }
+        let whole = bytes.into_iter().fold(BytesMut::new(), |mut all, chunk| {
+            all.extend_from_slice(&chunk);
+            all
+        });
+        (whole.freeze(), held)
+    }
+}
+
 /// Where the bytes of one upload go.
 #[derive(Debug)]
 pub enum Sink {
     /// Few so far, and not durable.
-    Memory(Vec<Bytes>),
+    Memory(Chunks),
     /// In a staging file.
     Staged(Box<dyn Staging>),
 }
@@ -35,7 +116,7 @@ impl Sink {
     /// Bytes held.
     pub fn size_bytes(&self) -> u64 {
         match self {
-            Self::Memory(chunks) => chunks.iter().map(|chunk| chunk.len() as u64).sum(),
+            Self::Memory(chunks) => chunks.size_bytes(),
             Self::Staged(staging) => staging.offset(),
         }
     }
@@ -67,6 +148,7 @@ pub struct Incoming<'a> {
 /// A body being read.
 struct Reader<'a> {
     body: Body,
+    buffers: &'a Buffers,
     session: &'a Session,
     superseded: &'a CancellationToken,
     /// Bytes of the session, those on their way to the sink included.
@@ -76,32 +158,42 @@ struct Reader<'a> {
 }
 
 /// Bytes that are handed to the staging file together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Batch {
-    chunks: Vec<Bytes>,
+    chunks: Chunks,
     /// Small frames, copied: each would pin a whole buffer of the connection.
     gathered: BytesMut,
-    size_bytes: usize,
 }
 
 impl Batch {
+    fn new(buffers: &Buffers) -> Self {
+        Self { chunks: Chunks::none(buffers), gathered: BytesMut::new() }
+    }
+
+    /// Whether it waits for more.
+    fn is_open(&self) -> bool {
+        let crowded = self.chunks.held.buffers.are_crowded();
+        let size_bytes = if crowded { CROWDED_SIZE_BYTES } else { BATCH_SIZE_BYTES };
+        self.chunks.size_bytes() < size_bytes as u64
+    }
+
     fn push(&mut self, bytes: Bytes) {
-        self.size_bytes += bytes.len();
+        self.chunks.held.add(bytes.len() as u64);
         if bytes.len() < GATHERED_SIZE_BYTES_MAX {
             self.gathered.extend_from_slice(&bytes);
             return;
         }
         self.close_gathered();
-        self.chunks.push(bytes);
+        self.chunks.bytes.push(bytes);
     }
 
     fn close_gathered(&mut self) {
         if !self.gathered.is_empty() {
-            self.chunks.push(std::mem::take(&mut self.gathered).freeze());
+            self.chunks.bytes.push(std::mem::take(&mut self.gathered).freeze());
         }
     }
 
-    fn into_chunks(mut self) -> Vec<Bytes> {
+    fn into_chunks(mut self) -> Chunks {
         self.close_gathered();
         self.chunks
     }
@@ -109,9 +201,9 @@ impl Batch {
 
 impl Reader<'_> {
     /// Reads about [`BATCH_SIZE_BYTES`]; the end of the body is `Some`.
-    async fn batch(&mut self) -> (Vec<Bytes>, Option<End>) {
-        let mut batch = Batch::default();
-        while batch.size_bytes < BATCH_SIZE_BYTES {
+    async fn batch(&mut self) -> (Chunks, Option<End>) {
+        let mut batch = Batch::new(self.buffers);
+        while batch.is_open() {
             let next = tokio::select! {
                 biased;
                 () = self.superseded.cancelled() => {
@@ -146,6 +238,14 @@ impl Reader<'_> {
     }
 }
 
+/// Appends; the bytes count until they are written.
+async fn append(staging: &mut Box<dyn Staging>, chunks: Chunks) -> blob::Result<()> {
+    let Chunks { bytes, held } = chunks;
+    let appended = staging.append(bytes).await;
+    drop(held);
+    appended
+}
+
 impl Registry {
     /// Reads a body to its end into `sink`; writing a batch overlaps with reading the next. At
     /// most as many bytes are taken as announced. Whatever the end, what was received is in `sink`.
@@ -158,23 +258,24 @@ impl Registry {
     ) -> Result<End> {
         let Incoming { body, announced, superseded } = incoming;
         let received = sink.size_bytes();
-        let mut reader = Reader { body, session, superseded, received, left: announced };
+        let buffers = &self.inner.buffers;
+        let mut reader = Reader { body, buffers, session, superseded, received, left: announced };
         let mut checkpoint = received;
         promise.cover(reader.ahead_bytes()).await?;
         let (mut batch, mut end) = reader.batch().await;
         loop {
             self.inner.leases.touch(&session.repository, self.inner.clock.monotonic());
-            let size_bytes = batch.iter().map(|chunk| chunk.len() as u64).sum();
+            let size_bytes = batch.size_bytes();
             promise.cover(reader.ahead_bytes() + size_bytes).await?;
-            self.make_room(session, sink, size_bytes).await?;
+            self.make_room(session, sink, size_bytes, end.is_some()).await?;
             let (written, next) = match (&mut *sink, &end) {
                 (Sink::Memory(chunks), _) => {
-                    chunks.append(&mut batch);
+                    chunks.append(batch);
                     (Ok(()), None)
                 }
-                (Sink::Staged(staging), Some(_)) => (staging.append(batch).await, None),
+                (Sink::Staged(staging), Some(_)) => (append(staging, batch).await, None),
                 (Sink::Staged(staging), None) => {
-                    let (written, next) = tokio::join!(staging.append(batch), reader.batch());
+                    let (written, next) = tokio::join!(append(staging, batch), reader.batch());
                     (written, Some(next))
                 }
             };
@@ -195,12 +296,18 @@ impl Registry {
         }
     }
 
-    /// Moves what is in memory to a staging file when `batch` would make it too much.
-    async fn make_room(&self, session: &Session, sink: &mut Sink, batch_bytes: u64) -> Result<()> {
+    /// Moves what is in memory to a staging file when a batch would make it too much, or when
+    /// others need the memory and more is to come.
+    async fn make_room(
+        &self,
+        session: &Session,
+        sink: &mut Sink,
+        batch_bytes: u64,
+        is_last: bool,
+    ) -> Result<()> {
         let total = sink.size_bytes() + batch_bytes;
-        if matches!(sink, Sink::Memory(_))
-            && total > self.inner.options.small_content_size_bytes_max
-        {
+        let is_large = total > self.inner.options.small_content_size_bytes_max;
+        if is_large || (!is_last && self.inner.buffers.are_crowded()) {
             self.stage(session, sink).await?;
         }
         Ok(())
@@ -210,7 +317,8 @@ impl Registry {
     pub(super) async fn stage(&self, session: &Session, sink: &mut Sink) -> Result<()> {
         if let Sink::Memory(chunks) = sink {
             let mut staging = self.inner.blobs.stage(session.id, session.algorithm).await?;
-            staging.append(std::mem::take(chunks)).await?;
+            let chunks = std::mem::replace(chunks, Chunks::none(&self.inner.buffers));
+            append(&mut staging, chunks).await?;
             *sink = Sink::Staged(staging);
         }
         Ok(())
@@ -233,7 +341,7 @@ impl Registry {
     /// never does, the session stands at its durable bytes.
     pub(super) async fn open_sink(&self, session: &Session, state: &mut State) -> Result<Sink> {
         match std::mem::replace(state, State::Suspended(session.durable())) {
-            State::Empty => Ok(Sink::Memory(Vec::new())),
+            State::Empty => Ok(Sink::Memory(Chunks::none(&self.inner.buffers))),
             State::Open(staging) => Ok(Sink::Staged(staging)),
             State::Closed => {
                 *state = State::Closed;
@@ -241,7 +349,7 @@ impl Registry {
             }
             State::Suspended(0) => {
                 self.inner.blobs.discard(session.id).await?;
-                Ok(Sink::Memory(Vec::new()))
+                Ok(Sink::Memory(Chunks::none(&self.inner.buffers)))
             }
             State::Suspended(offset) => {
                 match self.inner.blobs.resume(session.id, offset, session.algorithm).await? {

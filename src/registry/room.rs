@@ -29,6 +29,8 @@ const AHEAD_FROM_BYTES: u64 = 4 << 20;
 /// One in so many inodes is left free, up to [`INODES_LEFT_MAX`] of them.
 const INODE_SHARE: u64 = 100;
 const INODES_LEFT_MAX: u64 = 1000;
+/// A content takes its file and the directory of that.
+const INODES_PER_FILE: u64 = 2;
 
 /// How much can still be added.
 #[derive(Debug)]
@@ -48,7 +50,9 @@ struct Account {
     asked_at: Option<Duration>,
     free_bytes: u64,
     mark_bytes: u64,
-    has_inodes: bool,
+    free_inodes: u64,
+    inodes_left: u64,
+    awaited: Awaited,
     /// To requests that run, and not written yet.
     promised_bytes: u64,
     /// Since the file system was asked.
@@ -57,20 +61,28 @@ struct Account {
     refusing: bool,
 }
 
+/// Small contents that are acknowledged and get their files soon.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Awaited {
+    files: u64,
+    bytes: u64,
+}
+
 impl Account {
     fn fits(&self, bytes: u64, now: Duration) -> bool {
-        let spoken_for = self.promised_bytes.saturating_add(self.written_bytes);
-        let needed = self.mark_bytes.saturating_add(spoken_for).saturating_add(bytes);
-        self.has_inodes && now >= self.paused_until && needed <= self.free_bytes
+        let spoken_for = [self.promised_bytes, self.written_bytes, self.awaited.bytes, bytes];
+        let needed = spoken_for.into_iter().fold(self.mark_bytes, u64::saturating_add);
+        let inodes = self.inodes_left.saturating_add(self.awaited.files * INODES_PER_FILE);
+        now >= self.paused_until && needed <= self.free_bytes && inodes <= self.free_inodes
     }
 
     /// Takes in an answer. `written_bytes` were written before the question.
     fn learn(&mut self, space: Space, mark_bytes: u64, written_bytes: u64, now: Duration) {
-        let inodes_left = (space.total_inodes / INODE_SHARE).min(INODES_LEFT_MAX);
         self.asked_at = Some(now);
+        self.inodes_left = (space.total_inodes / INODE_SHARE).min(INODES_LEFT_MAX);
+        self.free_inodes = space.free_inodes;
         self.free_bytes = space.free_bytes;
         self.mark_bytes = mark_bytes;
-        self.has_inodes = space.free_inodes >= inodes_left;
         self.written_bytes -= written_bytes;
         if self.refusing && self.fits(0, now) {
             self.refusing = false;
@@ -148,12 +160,12 @@ impl Room {
         if !account.refusing {
             account.refusing = true;
             self.short.notify_one();
-            let Account { free_bytes, mark_bytes, promised_bytes, has_inodes, .. } = *account;
+            let Account { free_bytes, mark_bytes, promised_bytes, free_inodes, .. } = *account;
             tracing::warn!(
                 free_bytes,
                 mark_bytes,
                 promised_bytes,
-                has_inodes,
+                free_inodes,
                 "too little room is left: uploads are refused until there is more"
             );
         }
@@ -173,6 +185,25 @@ impl Room {
     /// Nothing yet, for one request.
     pub fn promise(&self) -> Promise<'_> {
         Promise { room: self, bytes: 0 }
+    }
+
+    /// A content of so many bytes was acknowledged whose file is still to be written.
+    pub fn await_file(&self, bytes: u64) {
+        let mut account = self.account();
+        account.awaited.files += 1;
+        account.awaited.bytes += bytes;
+    }
+
+    /// The files that are awaited now.
+    pub fn awaited(&self) -> Awaited {
+        self.account().awaited
+    }
+
+    /// These were written, or cannot be.
+    pub fn end_waiting(&self, awaited: Awaited) {
+        let mut account = self.account();
+        account.awaited.files = account.awaited.files.saturating_sub(awaited.files);
+        account.awaited.bytes = account.awaited.bytes.saturating_sub(awaited.bytes);
     }
 
     fn is_short(&self) -> bool {

@@ -87,6 +87,19 @@ async fn a_burst_of_requests_does_not_pass_the_mark() {
 }
 
 #[tokio::test]
+async fn files_that_are_still_to_be_written_count() {
+    let it = fixture(100);
+    it.room.await_file(30 * MIB);
+    let awaited = it.room.awaited();
+    it.room.await_file(5 * MIB);
+    assert!(it.is_taken(15).await);
+    assert!(!it.is_taken(16).await, "R6");
+    it.room.end_waiting(awaited);
+    assert!(it.is_taken(45).await);
+    assert!(!it.is_taken(46).await, "R6: one came while the others were written");
+}
+
+#[tokio::test]
 async fn few_inodes_are_little_room() {
     // The model counts none, so the account is asked directly.
     let space = |free_inodes| Space {
@@ -100,6 +113,10 @@ async fn few_inodes_are_little_room() {
         account.learn(space(free_inodes), 50 * MIB, 0, Duration::ZERO);
         assert_eq!(account.fits(0, Duration::ZERO), fits, "{free_inodes}");
     }
+    account.awaited.files = 198;
+    assert!(account.fits(0, Duration::ZERO));
+    account.awaited.files = 199;
+    assert!(!account.fits(0, Duration::ZERO), "R6: each needs two");
 }
 
 #[tokio::test]

@@ -139,6 +139,15 @@ impl Session {
         self.state.try_lock().ok()
     }
 
+    /// Closes its file, unless a request has it. What the file holds is durable by then.
+    fn suspend(&self) {
+        if let Some(mut state) = self.try_idle()
+            && matches!(*state, State::Open(_))
+        {
+            *state = State::Suspended(self.durable());
+        }
+    }
+
     /// What the database is told: the bytes up to `offset` are durable.
     pub fn record(&self, offset: u64) -> UploadRecord {
         UploadRecord {
@@ -157,24 +166,36 @@ impl Session {
 pub struct Sessions {
     per_repository_max: usize,
     max: usize,
+    open_max: usize,
     table: Mutex<Table>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    age: u64,
+    /// Its key in [`Table::open`], if it is there.
+    open_since: Option<u64>,
+    session: Arc<Session>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    sessions: HashMap<UploadId, (u64, Arc<Session>)>,
+    sessions: HashMap<UploadId, Entry>,
     counts: HashMap<RepositoryName, usize>,
     /// All by age, the oldest first.
     ages: BTreeMap<u64, UploadId>,
     /// Those without bytes.
     empty: BTreeMap<u64, UploadId>,
+    /// Those that kept a file open after a request, the longest ago first.
+    open: BTreeMap<u64, UploadId>,
 }
 
 impl Sessions {
-    /// No sessions; at most `max` in all and `per_repository_max` in one repository.
-    pub fn new(per_repository_max: usize, max: usize) -> Self {
-        Self { per_repository_max, max, table: Mutex::default() }
+    /// No sessions; at most `max` in all and `per_repository_max` in one repository, of which at
+    /// most `open_max` keep a file open while no request has them.
+    pub fn new(per_repository_max: usize, max: usize, open_max: usize) -> Self {
+        Self { per_repository_max, max, open_max, table: Mutex::default() }
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {
@@ -202,14 +223,14 @@ impl Sessions {
 
     /// The session of that id that was loaded or opened by this process.
     pub fn get(&self, id: UploadId) -> Option<Arc<Session>> {
-        self.table().sessions.get(&id).map(|(_, session)| Arc::clone(session))
+        self.table().sessions.get(&id).map(|entry| Arc::clone(&entry.session))
     }
 
     /// Adds a session of an earlier process, unless a concurrent request has just done so.
     pub fn adopt(&self, session: Session) -> Arc<Session> {
         let mut table = self.table();
-        if let Some((_, existing)) = table.sessions.get(&session.id) {
-            return Arc::clone(existing);
+        if let Some(existing) = table.sessions.get(&session.id) {
+            return Arc::clone(&existing.session);
         }
         let session = Arc::new(session);
         table.insert(Arc::clone(&session));
@@ -219,8 +240,26 @@ impl Sessions {
     /// The session has bytes now: it is no longer evicted.
     pub fn mark_filled(&self, id: UploadId) {
         let mut table = self.table();
-        if let Some(age) = table.sessions.get(&id).map(|(age, _)| *age) {
+        if let Some(age) = table.sessions.get(&id).map(|entry| entry.age) {
             table.empty.remove(&age);
+        }
+    }
+
+    /// The session keeps its file open, for the next request. Beyond `open_max` such sessions the
+    /// one that waits longest closes its file, and costs its next request a second hashing.
+    pub fn keep_open(&self, id: UploadId) {
+        let mut table = self.table();
+        let table = &mut *table;
+        table.next += 1;
+        let Some(entry) = table.sessions.get_mut(&id) else { return };
+        let before = entry.open_since.replace(table.next);
+        before.map(|since| table.open.remove(&since));
+        table.open.insert(table.next, id);
+        while table.open.len() > self.open_max {
+            let victim = table.open.pop_first().and_then(|(_, id)| table.sessions.get_mut(&id));
+            let Some(victim) = victim else { continue };
+            victim.open_since = None;
+            victim.session.suspend();
         }
     }
 
@@ -232,9 +271,9 @@ impl Sessions {
     /// Sessions opened before that accumulated uptime.
     pub fn started_before(&self, uptime_seconds: u64) -> Vec<Arc<Session>> {
         let table = self.table();
-        let old =
-            table.sessions.values().filter(|(_, s)| s.started_uptime_seconds < uptime_seconds);
-        let mut old: Vec<_> = old.map(|(_, session)| Arc::clone(session)).collect();
+        let sessions = table.sessions.values().map(|entry| &entry.session);
+        let old = sessions.filter(|session| session.started_uptime_seconds < uptime_seconds);
+        let mut old: Vec<_> = old.map(Arc::clone).collect();
         old.sort_by_key(|session| session.id);
         old
     }
@@ -248,11 +287,13 @@ impl Table {
         if session.offset() == 0 {
             self.empty.insert(self.next, session.id);
         }
-        self.sessions.insert(session.id, (self.next, session));
+        let entry = Entry { age: self.next, open_since: None, session };
+        self.sessions.insert(entry.session.id, entry);
     }
 
     fn remove(&mut self, id: UploadId) {
-        let Some((age, session)) = self.sessions.remove(&id) else { return };
+        let Some(Entry { age, open_since, session }) = self.sessions.remove(&id) else { return };
+        open_since.map(|since| self.open.remove(&since));
         self.ages.remove(&age);
         self.empty.remove(&age);
         if let Some(count) = self.counts.get_mut(&session.repository) {
@@ -271,7 +312,7 @@ impl Table {
         wanted: impl Fn(&Session) -> bool,
     ) -> Option<UploadId> {
         let idle = |id: &UploadId| {
-            let (_, session) = self.sessions.get(id)?;
+            let session = &self.sessions.get(id)?.session;
             (Arc::strong_count(session) == 1 && wanted(session)).then_some(*id)
         };
         ages.values().find_map(idle)
@@ -294,7 +335,7 @@ mod tests {
 
     #[test]
     fn the_oldest_empty_session_of_the_repository_makes_room() {
-        let sessions = Sessions::new(2, 10);
+        let sessions = Sessions::new(2, 10, 10);
         let ids = [(1, "b"), (2, "a"), (3, "a"), (4, "a")].map(|(number, repository)| {
             let session = session(number, repository);
             let id = session.id;
@@ -309,7 +350,7 @@ mod tests {
 
     #[test]
     fn sessions_in_use_are_never_evicted() {
-        let sessions = Sessions::new(1, 10);
+        let sessions = Sessions::new(1, 10, 10);
         let held = session(1, "a");
         sessions.insert(Arc::clone(&held)).unwrap();
         assert!(matches!(sessions.insert(session(2, "a")), Err(Error::TooManyUploads)));
@@ -319,7 +360,7 @@ mod tests {
 
     #[test]
     fn sessions_with_bytes_fill_a_repository_and_leave_memory_when_all_are_too_many() {
-        let sessions = Sessions::new(2, 2);
+        let sessions = Sessions::new(2, 2, 2);
         for number in [1, 2] {
             let session = session(number, "a");
             let id = session.id;

@@ -41,6 +41,7 @@ impl Registry {
     pub async fn spill_once(&self) -> Result<Report> {
         let mut report = Report::default();
         let (mut after, mut failed) = (None, None);
+        let awaited = self.inner.room.awaited();
         loop {
             let meta = &self.inner.meta;
             let batch = meta.unspilled(after.as_ref(), BATCH_MAX, BATCH_SIZE_BYTES_MAX).await?;
@@ -54,6 +55,7 @@ impl Registry {
             meta.mark_spilled(spilled.durable).await?;
             failed = failed.or_else(|| spilled.failed.into_iter().next());
         }
+        self.inner.room.end_waiting(awaited);
         let Some((digest, error)) = failed else { return Ok(report) };
         let contents = report.failed;
         tracing::error!(blob.digest = %digest, %error, contents, "small contents get no files");

@@ -5,7 +5,7 @@ mod damage;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -488,4 +488,56 @@ async fn an_upload_that_runs_into_the_mark_ends_and_its_session_goes_on() {
     let digest = Digest::of(Algorithm::Sha256, &content);
     registry.finish_upload(&repo("a"), upload, &digest, whole(b"")).await.unwrap();
     assert_eq!(read(registry, &repo("a"), &digest).await, content);
+}
+
+#[tokio::test]
+async fn slow_uploads_hold_little_memory_together() {
+    const UPLOADS: u64 = 1500;
+    let fixture = Fixture::new().await;
+    let Fixture { registry, .. } = &fixture;
+    let upload = async |number: u64| {
+        let frames = stream::iter((0..60).map(|_| Ok(Bytes::from(vec![7; 1000]))));
+        let body = Box::pin(frames.chain(stream::pending()));
+        let chunk = Chunk { range: None, length: None, body };
+        let repository = repo(&format!("a{}", number % 50));
+        let id = registry.begin_upload(&repository, Algorithm::Sha256).await.unwrap().id;
+        registry.append_upload(&repository, id, chunk).await
+    };
+    let mut uploads = Box::pin(futures_util::future::join_all((0..UPLOADS).map(upload)));
+    for _ in 0..100 {
+        let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(uploads.as_mut().poll(cx)));
+        let polled = polled.await;
+        assert!(polled.is_pending());
+        tokio::task::yield_now().await;
+    }
+    let held = registry.inner.buffers.held_bytes();
+    let bound = (64 << 20) + UPLOADS * 5000;
+    assert!(held <= bound, "{held} bytes of {} are in memory", UPLOADS * 60_000);
+    drop(uploads);
+    assert_eq!(registry.inner.buffers.held_bytes(), 0);
+}
+
+#[tokio::test]
+async fn uploads_that_wait_keep_few_files_open_and_go_on() {
+    let options = Options { uploads_open_max: 2, ..Options::default() };
+    let fixture = Fixture::with(options).await;
+    let Fixture { registry, .. } = &fixture;
+    let mut uploads = Vec::new();
+    for number in 0..6_u8 {
+        let id = registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap().id;
+        for _ in 0..3 {
+            registry.append_upload(&repo("a"), id, whole(&[number; 100_000])).await.unwrap();
+        }
+        uploads.push(id);
+    }
+    let is_open = |id: &&crate::oci::UploadId| {
+        let session = registry.inner.sessions.get(**id).unwrap();
+        matches!(*session.try_idle().unwrap(), sessions::State::Open(_))
+    };
+    let open: Vec<_> = uploads.iter().filter(is_open).collect();
+    assert_eq!(open, uploads[4..].iter().collect::<Vec<_>>());
+    for (number, id) in (0_u8..).zip(uploads) {
+        let digest = Digest::of(Algorithm::Sha256, &[number; 300_000]);
+        registry.finish_upload(&repo("a"), id, &digest, whole(b"")).await.unwrap();
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::error::{Error, Result};
 use super::receive::{End, Incoming, Sink};
@@ -191,6 +191,7 @@ impl Registry {
         match self.make_durable(session, sink).await {
             Ok(state) => {
                 *turn.state = state;
+                self.inner.sessions.keep_open(session.id);
                 Ok(())
             }
             Err(error) => {
@@ -213,7 +214,10 @@ impl Registry {
     /// Makes the received bytes a blob of the repository.
     async fn commit(&self, session: &Session, sink: Sink, digest: &Digest) -> Result<()> {
         match sink {
-            Sink::Memory(chunks) => self.commit_small(session, concatenate(chunks), digest).await,
+            Sink::Memory(chunks) => {
+                let (content, _held) = chunks.concatenate();
+                self.commit_small(session, content, digest).await
+            }
             Sink::Staged(staging) => self.commit_staged(session, staging, digest).await,
         }
     }
@@ -221,7 +225,9 @@ impl Registry {
     async fn commit_small(&self, session: &Session, content: Bytes, digest: &Digest) -> Result<()> {
         check_digest(Digest::of(digest.algorithm(), &content), digest)?;
         let link = self.link(session, digest, content.len() as u64, Some(content));
+        let size_bytes = link.size_bytes;
         self.inner.meta.link_blob(link).await?;
+        self.inner.room.await_file(size_bytes);
         self.inner.spill_wanted.notify_one();
         Ok(())
     }
@@ -282,18 +288,4 @@ fn announced_length(session: &Session, start: u64, chunk: &Chunk) -> Result<Opti
 
 fn check_digest(actual: Digest, expected: &Digest) -> Result<()> {
     if actual == *expected { Ok(()) } else { Err(Error::DigestMismatch { actual }) }
-}
-
-/// At most a small content's worth of bytes.
-fn concatenate(chunks: Vec<Bytes>) -> Bytes {
-    if let [only] = chunks.as_slice() {
-        return only.clone();
-    }
-    chunks
-        .into_iter()
-        .fold(BytesMut::new(), |mut all, chunk| {
-            all.extend_from_slice(&chunk);
-            all
-        })
-        .freeze()
 }
