@@ -5,6 +5,7 @@ pub mod clock;
 pub mod limits;
 pub mod progress;
 pub mod random;
+pub mod sync;
 pub mod telemetry;
 
 pub use blocking::Blocking;

@@ -29,6 +29,8 @@ pub mod purge;
 mod receive;
 mod referrers;
 mod room;
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
 pub mod scrub;
 mod sessions;
 pub mod spill;

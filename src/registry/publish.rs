@@ -1,9 +1,8 @@
 //! Publishing: the one place where staged bytes get their content's name.
 
-use tokio::sync::MutexGuard;
-
 use super::Registry;
 use super::error::Result;
+use super::stripes::Stripe;
 use crate::blob::Staging;
 use crate::meta::{BlobRecord, BlobState, Place};
 use crate::oci::Digest;
@@ -16,7 +15,7 @@ impl Registry {
         &self,
         mut staging: Box<dyn Staging>,
         digest: &Digest,
-    ) -> Result<MutexGuard<'_, ()>> {
+    ) -> Result<Stripe<'_>> {
         let size_bytes = staging.offset();
         let mut synced = false;
         if !self.has_file(digest, size_bytes).await? {
