@@ -396,8 +396,12 @@ impl Collecting<'_> {
         let inner = &self.registry.inner;
         let condemned = inner.meta.condemn(batch).await?;
         let now = inner.clock.monotonic();
+        let looks = self.served;
+        // A mutant: the race test must notice a collector that does not look at the leases.
+        #[cfg(feature = "failpoints")]
+        let looks = looks && !crate::disk::failpoint::is_mutant("no-leases");
         let (leased, free): (Vec<_>, Vec<_>) = condemned.into_iter().partition(|candidate| {
-            let repository = candidate.repository.as_ref().filter(|_| self.served);
+            let repository = candidate.repository.as_ref().filter(|_| looks);
             let lease = |repo| inner.leases.leased_until(repo, &candidate.digest, now);
             repository.and_then(lease).is_some()
         });

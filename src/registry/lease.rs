@@ -7,11 +7,12 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::oci::{Digest, RepositoryName};
+use crate::ops::sync::{Mutex, MutexGuard};
 
 /// Maps, so that requests rarely meet.
 const SHARDS: usize = 64;
@@ -91,9 +92,9 @@ impl Leases {
             duration,
             leases_max: LEASES_MAX,
             hasher: RandomState::new(),
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(),
             length: AtomicUsize::new(0),
-            activity: Mutex::default(),
+            activity: Mutex::new(HashMap::new()),
             closed_until_ms: AtomicU64::new(0),
         }
     }

@@ -29,7 +29,8 @@ pub mod purge;
 mod receive;
 mod referrers;
 mod room;
-#[cfg(all(test, feature = "shuttle"))]
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
 mod schedules;
 pub mod scrub;
 mod sessions;

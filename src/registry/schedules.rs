@@ -1,15 +1,18 @@
-//! Stripes under every schedule that shuttle finds: `cargo test --features shuttle schedules`.
+//! Stripes and leases under every schedule that shuttle finds:
+//! `cargo test --features shuttle --lib schedules`.
 //!
 //! Each rule is also left out once, and shuttle must then find the schedule that breaks it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use shuttle::future::{block_on, spawn};
 use shuttle::sync::Mutex;
 
+use super::lease::Leases;
 use super::stripes::Stripes;
-use crate::oci::{Algorithm, Digest};
+use crate::oci::{Algorithm, Digest, RepositoryName};
 
 const SCHEDULES: usize = 2000;
 
@@ -135,4 +138,94 @@ fn opposite_batches(at_once: bool) {
 fn batches_never_wait_for_each_other_in_a_circle() {
     check(|| opposite_batches(true));
     refute(|| opposite_batches(false));
+}
+
+/// The time at which everything happens.
+const NOW: Duration = Duration::from_secs(3600);
+
+/// A link, as the database has it.
+#[derive(Debug, Default)]
+struct Link {
+    held: bool,
+    condemned: bool,
+    /// Its grace began anew: it is not chosen again.
+    young: bool,
+    gone: bool,
+}
+
+#[derive(Debug)]
+struct Leased {
+    leases: Leases,
+    repository: RepositoryName,
+    link: Mutex<Link>,
+}
+
+/// What a client was told: whether it may rely on the link for a lease from now on.
+type Told = bool;
+
+impl Leased {
+    fn transact<T>(&self, change: impl FnOnce(&mut Link) -> T) -> T {
+        change(&mut self.link.lock().unwrap())
+    }
+
+    fn head(&self, lease_first: bool) -> Told {
+        let read = || self.transact(|link| (link.gone, link.held, link.condemned));
+        let early = (!lease_first).then(read);
+        let lease = self.leases.take(&self.repository, &digest(0), NOW);
+        match early.unwrap_or_else(read) {
+            // Held: its grace, once that use ends, is as long as a lease. Not looked at here.
+            (true, ..) | (_, true, _) => false,
+            (_, _, false) => {
+                lease.keep(NOW);
+                true
+            }
+            (_, _, true) => self.transact(|link| {
+                link.condemned = false;
+                link.young = true;
+                !link.gone
+            }),
+        }
+    }
+
+    fn collect(&self, looks: bool) {
+        let condemned = self.transact(|link| {
+            link.condemned = !link.held && !link.young;
+            link.condemned
+        });
+        if !condemned {
+            return;
+        }
+        let leased = self.leases.leased_until(&self.repository, &digest(0), NOW).is_some();
+        self.transact(|link| {
+            if leased && looks {
+                link.condemned = false;
+            }
+            link.gone = link.condemned;
+        });
+    }
+}
+
+/// Two clients ask while the link loses its last use and the collector passes.
+fn heads_beside_collect(lease_first: bool, looks: bool) {
+    let leased = Leased {
+        leases: Leases::new(NOW),
+        repository: RepositoryName::parse("a").unwrap(),
+        link: Mutex::new(Link { held: true, ..Link::default() }),
+    };
+    let leased = Arc::new(leased);
+    let heads = [0, 1].map(|_| {
+        let leased = Arc::clone(&leased);
+        shuttle::thread::spawn(move || leased.head(lease_first))
+    });
+    leased.transact(|link| link.held = false);
+    leased.collect(looks);
+    let told = heads.map(|head| head.join().unwrap());
+    assert!(!told.contains(&true) || leased.transact(|link| !link.gone), "told, and gone");
+}
+
+#[test]
+fn what_a_client_was_told_stays() {
+    check(|| heads_beside_collect(true, true));
+    refute(|| heads_beside_collect(false, true));
+    refute(|| heads_beside_collect(true, false));
 }

@@ -3,6 +3,8 @@
 //! Here they run small: `KELSON_RACES_SCALE` multiplies the rounds, and 1000 is the whole plan.
 //! `.ci/races` sets it.
 
+mod clock;
+mod collect;
 mod contention;
 mod deletes;
 mod history;
@@ -12,6 +14,7 @@ mod repository;
 mod seeded;
 mod session;
 mod shuffled;
+mod watch;
 
 /// `rounds`, as many times as `KELSON_RACES_SCALE` says.
 pub fn scaled(rounds: usize) -> usize {

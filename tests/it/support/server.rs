@@ -151,12 +151,16 @@ impl Server {
 
     /// Asks it to stop (SIGTERM) without waiting.
     pub fn terminate(&self) {
-        self.running.as_ref().expect("a running server").signal(Signal::TERM);
+        self.signal(Signal::TERM);
     }
 
     /// Kills it (SIGKILL) without waiting.
     pub fn begin_kill(&self) {
-        self.running.as_ref().expect("a running server").signal(Signal::KILL);
+        self.signal(Signal::KILL);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.running.as_ref().expect("a running server").signal(signal);
     }
 
     /// Stops it (SIGTERM) and waits; the exit status and all it wrote.
