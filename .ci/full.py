@@ -276,7 +276,8 @@ class Harness:
                 os.close(os.open(name, os.O_CREAT | os.O_EXCL))
                 names.append(name)
         except OSError:
-            return names
+            pass    # there is none left
+        return names
 
     # -- rounds
 
