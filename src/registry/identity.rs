@@ -12,16 +12,13 @@ use tokio::sync::Mutex;
 
 use crate::disk::durable::{self, Step};
 use crate::disk::{self, Open, Vfs, VfsFile};
+use crate::meta::redb::UNUSED_TRANSACTIONS_MAX;
 use crate::meta::{self, MetaStore};
 use crate::oci::UploadId;
 use crate::ops::{Blocking, Random};
 
 /// The layout of the store on disk that this release writes and reads.
 const FORMAT: u32 = 1;
-
-/// Transactions of a database that was made (one for each step of its schema), and perhaps given
-/// its store's name, and never used.
-const NEW_TRANSACTIONS_MAX: u64 = 3;
 
 /// What to do about a database that is not the right one.
 const WAY_OUT: &str = "put the right file back, or restore it: `kelson restore --metadata` from \
@@ -307,7 +304,7 @@ impl Claim {
                 stored
             }
             None => {
-                if transactions > NEW_TRANSACTIONS_MAX {
+                if transactions > UNUSED_TRANSACTIONS_MAX {
                     return Err(Error::IdentityMissing);
                 }
                 let id = match found {

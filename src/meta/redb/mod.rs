@@ -53,6 +53,10 @@ use crate::disk::{self, Vfs};
 use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Shard, Tag, UploadId};
 use crate::ops::Blocking;
 
+/// Transactions of a database that was made, and perhaps given its store's name, and never used:
+/// one for each step of its schema, and one for the name.
+pub const UNUSED_TRANSACTIONS_MAX: u64 = migrations::ALL.len() as u64 + 1;
+
 /// How a database is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
