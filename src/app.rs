@@ -77,17 +77,50 @@ pub struct Store {
     pub identity: Arc<Identity>,
 }
 
+/// What a store stands on.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// The disk.
+    pub vfs: Arc<dyn Vfs>,
+    /// How blocking work is run.
+    pub blocking: Blocking,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+impl Machine {
+    /// The one that this process runs on.
+    pub fn real(root: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            vfs: file_system(root)?,
+            blocking: Blocking::Pool,
+            clock: Arc::new(SystemClock::start()),
+            random: Arc::new(OsRandom),
+        })
+    }
+}
+
 impl Store {
     /// Locks and opens the store below `root`, making it when there is nothing there.
     pub async fn open(root: &Path, database: DatabaseOptions) -> anyhow::Result<Self> {
-        let vfs = file_system(root)?;
-        let (blocking, random) = (Blocking::Pool, Arc::new(OsRandom));
+        Self::open_on(Machine::real(root)?, root, database).await
+    }
+
+    /// As [`Store::open`], on any machine.
+    pub async fn open_on(
+        machine: Machine,
+        root: &Path,
+        database: DatabaseOptions,
+    ) -> anyhow::Result<Self> {
+        let Machine { vfs, blocking, clock, random } = machine;
         let claim = {
             let (vfs, paths) = (Arc::clone(&vfs), Paths::new(root));
             blocking.run(move || identity::claim(vfs, paths)).await?
         };
         let paths = Paths::new(root);
-        let now = SystemClock::start().now();
+        let now = clock.now();
         let database = DatabaseOptions { create: claim.is_new(), now, ..database };
         let meta = {
             let (vfs, path) = (Arc::clone(&vfs), paths.database.clone());

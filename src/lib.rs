@@ -26,6 +26,8 @@ pub mod meta;
 pub mod oci;
 pub mod ops;
 pub mod registry;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 
 #[cfg(all(feature = "failpoints", not(debug_assertions)))]
 compile_error!("failpoints kill the process or lose data; they exist for the crash test alone");

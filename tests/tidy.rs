@@ -26,8 +26,9 @@ const RANKS: &[&[&str]] = &[
     &["http"],
     &["config"],
     &["app"],
+    &["sim"],
     &["cli"],
-    &["lib", "main"],
+    &["lib", "main", "bin"],
 ];
 
 /// A text that may stand only in files whose path begins with one of `only_in`.
@@ -500,7 +501,8 @@ fn normal(path: &Path) -> String {
 /// Every file that `lib.rs` and `main.rs` reach by `mod`, and whether it is test code.
 fn reached(files: &BTreeMap<String, String>) -> BTreeMap<String, bool> {
     let mut reached = BTreeMap::new();
-    let mut queue = vec![("src/lib.rs".to_owned(), false), ("src/main.rs".to_owned(), false)];
+    let roots = ["src/lib.rs", "src/main.rs", "src/bin/kelson-sim.rs"];
+    let mut queue: Vec<_> = roots.map(|root| (root.to_owned(), false)).into();
     while let Some((path, is_test)) = queue.pop() {
         let Some(text) = files.get(&path) else { continue };
         if reached.insert(path.clone(), is_test).is_some() {

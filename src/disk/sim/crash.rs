@@ -2,9 +2,10 @@
 //!
 //! Durable things are always there. Of the rest, in the order in which it came about: a rename
 //! happens or does not; what happens to a name, or to the names of a file or directory, happens
-//! after what happened to it before; a file whose creation is lost is gone although its data was
-//! synced; an unlinked name may be back; bytes of a write may be there in pages or sectors, in any
-//! order, and where a length is there without its bytes, there are zeros.
+//! after what happened to it before; a directory goes after what was in it; a file whose creation
+//! is lost is gone although its data was synced; an unlinked name may be back; bytes of a write may
+//! be there in pages or sectors, in any order, and where a length is there without its bytes, there
+//! are zeros.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -197,13 +198,16 @@ impl Disk {
             nodes.push(after(node, kept_at, &mut hasher));
         }
         let (mut lost, mut lost_names) = (BTreeSet::new(), BTreeSet::new());
+        let mut not_emptied: BTreeSet<Id> = BTreeSet::new();
         for entry in &self.entries {
             let names = || entry.steps.iter().map(|(name, _)| name);
             let depends =
                 lost.contains(&entry.node) || names().any(|name| lost_names.contains(name));
+            let depends = depends || entry.removes().is_some_and(|id| not_emptied.contains(&id));
             if kept_at(entry.at) == Kept::Not || depends {
                 lost.insert(entry.node);
                 lost_names.extend(names());
+                not_emptied.extend(names().map(|(directory, _)| directory));
                 continue;
             }
             entry.at.hash(&mut hasher);

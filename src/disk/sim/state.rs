@@ -123,6 +123,13 @@ pub(super) struct EntryChange {
     unsynced: Vec<Id>,
 }
 
+impl EntryChange {
+    /// What has no name any more afterwards.
+    pub(super) fn removes(&self) -> Option<Id> {
+        self.steps.iter().all(|(_, to)| to.is_none()).then_some(self.node)
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 pub(super) struct FileNode {
     pub(super) live: Content,
@@ -183,6 +190,18 @@ impl Disk {
             }
         }
         Some(id)
+    }
+
+    /// Every path from the root, for people.
+    pub fn paths(&self) -> Vec<(Id, String)> {
+        let mut found = vec![(ROOT, String::new())];
+        let mut at = 0;
+        while let Some((id, path)) = found.get(at).cloned() {
+            let below = self.names(id).into_iter().flatten();
+            found.extend(below.map(|(name, id)| (*id, format!("{path}/{name}"))));
+            at += 1;
+        }
+        found
     }
 
     pub(super) fn names(&self, id: Id) -> Option<&Names> {
@@ -310,15 +329,19 @@ impl Disk {
         }
         // What becomes durable takes with it what the same node and the same names went through
         // before: a journal keeps that order.
+        // A directory that is gone was emptied before.
         let (mut nodes, mut names) = (BTreeSet::new(), BTreeSet::new());
+        let mut emptied = BTreeSet::new();
         let mut settled = Vec::new();
         for number in (0..self.entries.len()).rev() {
             let entry = &mut self.entries[number];
             entry.unsynced.retain(|directory| *directory != id);
             let earlier = nodes.contains(&entry.node)
-                || entry.steps.iter().any(|(name, _)| names.contains(name));
+                || entry.steps.iter().any(|(name, _)| names.contains(name))
+                || entry.steps.iter().any(|((directory, _), _)| emptied.contains(directory));
             if entry.unsynced.is_empty() || earlier {
                 nodes.insert(entry.node);
+                emptied.extend(entry.removes());
                 names.extend(entry.steps.iter().map(|(name, _)| name.clone()));
                 settled.push(self.entries.remove(number));
             }

@@ -80,6 +80,24 @@ fn a_rename_is_whole_and_durable_only_by_the_sync_of_both_directories() {
 }
 
 #[test]
+fn a_directory_is_gone_only_with_what_was_moved_out_of_it() {
+    let vfs = SimVfs::default();
+    vfs.create_dir(&path("/from"), 0).unwrap();
+    create(&vfs, "/from/a", b"x").sync_data().unwrap();
+    vfs.sync_dir(&path("/from")).unwrap();
+    vfs.sync_dir(&path("/")).unwrap();
+    vfs.rename(&path("/from/a"), &path("/a")).unwrap();
+    vfs.remove_dir(&path("/from")).unwrap();
+    let disk = vfs.disk();
+    for (variant, seed) in Variant::ALL.iter().flat_map(|v| (0..40).map(move |seed| (*v, seed))) {
+        let image = SimVfs::new(disk.crash(variant, seed).disk);
+        assert!(read(&image, "/a").or(read(&image, "/from/a")).is_some(), "{variant:?}");
+    }
+    vfs.sync_dir(&path("/")).unwrap();
+    assert_eq!(outcomes(&vfs, "/a"), [some(b"x")].into());
+}
+
+#[test]
 fn an_unlinked_name_may_be_back_until_its_directory_is_synced() {
     let vfs = SimVfs::default();
     create(&vfs, "/a", b"x").sync_data().unwrap();

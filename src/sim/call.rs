@@ -1,0 +1,289 @@
+//! What a client may ask for, what that changes, and its name on a command line.
+
+use std::fmt;
+
+use bytes::Bytes;
+use futures_util::stream;
+
+use super::engine::Engine;
+use super::model::{Effect, Key, Outcome, Value};
+use super::universe::{CHUNK_SIZE_BYTES, UPLOADED, Universe};
+use crate::blob::Layout;
+use crate::meta::Expect;
+use crate::oci::range::ContentRange;
+use crate::oci::{Algorithm, Reference, UploadId};
+use crate::ops::random::Seeded;
+use crate::registry::{Chunk, Error, PutManifest};
+
+/// One call. Numbers are those of the [`Universe`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Call {
+    /// A whole blob in one request: repository, blob.
+    Push(usize, usize),
+    /// A blob in two requests: repository, blob.
+    Chunks(usize, usize),
+    /// Of a blob from the first repository into the second.
+    Mount(usize),
+    /// A manifest: repository, manifest, tag.
+    Put(usize, usize, usize),
+    /// A tag goes: repository, tag.
+    Untag(usize, usize),
+    /// A manifest goes: repository, manifest.
+    Delete(usize, usize),
+    /// A blob goes from a repository: repository, blob.
+    Unlink(usize, usize),
+    /// More bytes for the upload that is there from the beginning.
+    Append,
+    /// The rest of them.
+    Finish,
+    /// Small contents get their files.
+    Spill,
+    /// `store.json` learns how far the database is.
+    Beat,
+    /// The process is killed and started again.
+    Restart,
+    /// Somebody copies a right file to its place and syncs nothing.
+    Plant(usize),
+}
+
+/// An answer that is no error.
+enum Said {
+    Done,
+    /// An upload stands there, durably.
+    Offset(u64),
+    No,
+}
+
+/// What the calls of a case share.
+#[derive(Debug)]
+pub struct World<'a> {
+    /// The contents.
+    pub universe: &'a Universe,
+    /// The upload that is there from the beginning.
+    pub upload: UploadId,
+}
+
+impl Call {
+    /// Those of the exhaustive short cases.
+    pub const SHORT: [Self; 13] = [
+        Self::Push(0, 2),
+        Self::Push(0, 3),
+        Self::Mount(1),
+        Self::Put(0, 1, 0),
+        Self::Put(0, 3, 1),
+        Self::Delete(0, 0),
+        Self::Unlink(0, 4),
+        Self::Append,
+        Self::Finish,
+        Self::Spill,
+        Self::Restart,
+        Self::Plant(3),
+        Self::Beat,
+    ];
+
+    /// Any call.
+    pub fn random(random: &Seeded) -> Self {
+        let repository = random.below(2);
+        match random.below(22) {
+            0..=2 => Self::Push(repository, random.below(7)),
+            3..=5 => Self::Chunks(repository, random.below(7)),
+            6 | 7 => Self::Mount(random.below(7)),
+            8..=11 => Self::Put(repository, random.below(6), random.below(2)),
+            12 => Self::Untag(repository, random.below(2)),
+            13 => Self::Delete(repository, random.below(6)),
+            14 => Self::Unlink(repository, random.below(7)),
+            15 | 16 => Self::Append,
+            17 => Self::Finish,
+            18 | 19 => Self::Spill,
+            20 => Self::Plant(random.below(7)),
+            _ if random.one_in(3) => Self::Restart,
+            _ => Self::Beat,
+        }
+    }
+
+    /// What it changes if it takes place.
+    pub fn effects(self, universe: &Universe) -> Vec<Effect> {
+        let blob = |repository, blob, value| Effect::new(Key::Blob(repository, blob), value);
+        match self {
+            Self::Push(repository, n) | Self::Chunks(repository, n) => {
+                vec![blob(repository, n, Value::Present)]
+            }
+            Self::Mount(n) => vec![blob(1, n, Value::Present)],
+            Self::Put(repository, manifest, tag) => vec![
+                Effect::new(Key::Manifest(repository, manifest), Value::Present),
+                Effect::new(Key::Tag(repository, tag), Value::Of(manifest)),
+            ],
+            Self::Untag(repository, tag) => {
+                vec![Effect::new(Key::Tag(repository, tag), Value::Absent)]
+            }
+            Self::Delete(repository, manifest) => {
+                let mut effects =
+                    vec![Effect::new(Key::Manifest(repository, manifest), Value::Absent)];
+                effects.extend((0..universe.tags.len()).map(|tag| Effect {
+                    key: Key::Tag(repository, tag),
+                    value: Value::Absent,
+                    only_over: Some(Value::Of(manifest)),
+                }));
+                effects
+            }
+            Self::Unlink(repository, n) => vec![blob(repository, n, Value::Absent)],
+            Self::Finish => {
+                vec![blob(0, UPLOADED, Value::Present), Effect::new(Key::Upload, Value::Absent)]
+            }
+            Self::Append => vec![Effect::new(Key::Upload, Value::Grown)],
+            Self::Spill | Self::Beat | Self::Restart | Self::Plant(_) => Vec::new(),
+        }
+    }
+
+    /// Makes the call; what came of it, and the answer for people.
+    pub async fn make(self, engine: &Engine, world: &World<'_>) -> (Outcome, String) {
+        match self.ask(engine, world).await {
+            Ok(Said::Done) => (Outcome::Done, "done".to_owned()),
+            Ok(Said::Offset(offset)) => (Outcome::Kept(offset), format!("{offset} bytes")),
+            Ok(Said::No) => (Outcome::Refused, "refused".to_owned()),
+            Err(error) => {
+                let outcome = match error {
+                    Error::Full | Error::LowSpace => Outcome::Full,
+                    Error::Poisoned => Outcome::Poisoned,
+                    Error::Storage(_) => Outcome::Failed,
+                    _ => Outcome::Refused,
+                };
+                (outcome, error.to_string())
+            }
+        }
+    }
+
+    async fn ask(self, engine: &Engine, world: &World<'_>) -> Result<Said, Error> {
+        let Engine { registry, store, .. } = engine;
+        let (universe, repositories) = (world.universe, &world.universe.repositories);
+        match self {
+            Self::Push(to, n) => {
+                let blob = &universe.blobs[n];
+                let chunk = chunk(blob.bytes.clone());
+                registry.push_blob(&repositories[to], &blob.digest, chunk).await?;
+            }
+            Self::Chunks(to, n) => {
+                let blob = &universe.blobs[n];
+                let half = blob.bytes.len() / 2;
+                let upload = registry.begin_upload(&repositories[to], Algorithm::Sha256).await?;
+                let first = chunk(blob.bytes.slice(..half));
+                registry.append_upload(&repositories[to], upload.id, first).await?;
+                let rest = chunk(blob.bytes.slice(half..));
+                registry.finish_upload(&repositories[to], upload.id, &blob.digest, rest).await?;
+            }
+            Self::Mount(n) => {
+                let digest = &universe.blobs[n].digest;
+                let from = Some(&repositories[0]);
+                let mounted = registry.mount_blob(&repositories[1], digest, from, &|_| true);
+                return Ok(if mounted.await? { Said::Done } else { Said::No });
+            }
+            Self::Put(to, n, tag) => {
+                let manifest = &universe.manifests[n];
+                let put = PutManifest {
+                    repository: repositories[to].clone(),
+                    reference: Reference::Tag(universe.tags[tag].clone()),
+                    tags: Vec::new(),
+                    media_type: Some(manifest.media_type.clone()),
+                    bytes: manifest.bytes.clone(),
+                    expect: Expect::Anything,
+                };
+                registry.put_manifest(put).await?;
+            }
+            Self::Untag(of, tag) => {
+                let reference = Reference::Tag(universe.tags[tag].clone());
+                registry.delete_manifest(&repositories[of], &reference).await?;
+            }
+            Self::Delete(of, n) => {
+                let reference = Reference::Digest(universe.manifests[n].digest);
+                registry.delete_manifest(&repositories[of], &reference).await?;
+            }
+            Self::Unlink(of, n) => {
+                registry.delete_blob(&repositories[of], &universe.blobs[n].digest).await?;
+            }
+            Self::Append | Self::Finish => return self.upload(engine, world).await,
+            Self::Spill => drop(registry.spill_once().await?),
+            Self::Beat => registry.beat_once(&mut 0, &store.identity).await?,
+            Self::Restart => {}
+            Self::Plant(n) => {
+                let blob = &universe.blobs[n];
+                let layout = Layout::new(std::path::Path::new(super::engine::ROOT));
+                engine.plant(&layout.blob_data(&blob.digest), &blob.bytes);
+            }
+        }
+        Ok(Said::Done)
+    }
+
+    /// Goes on with the upload where it says that it stands.
+    async fn upload(self, engine: &Engine, world: &World<'_>) -> Result<Said, Error> {
+        let (blob, registry) = (&world.universe.blobs[UPLOADED], &engine.registry);
+        let repository = &world.universe.repositories[0];
+        let status = registry.upload_status(repository, world.upload).await?;
+        let start = (status.offset as usize).min(blob.bytes.len());
+        if self == Self::Finish {
+            let rest = chunk(blob.bytes.slice(start..));
+            registry.finish_upload(repository, world.upload, &blob.digest, rest).await?;
+            return Ok(Said::Done);
+        }
+        let end = (start + CHUNK_SIZE_BYTES).min(blob.bytes.len());
+        if end == start {
+            return Ok(Said::No);
+        }
+        let mut more = chunk(blob.bytes.slice(start..end));
+        more.range = Some(ContentRange { start: start as u64, end: end as u64 - 1 });
+        let status = registry.append_upload(repository, world.upload, more).await?;
+        Ok(Said::Offset(status.offset))
+    }
+}
+
+/// A request body in two frames.
+pub fn chunk(bytes: Bytes) -> Chunk {
+    let length = Some(bytes.len() as u64);
+    let half = bytes.len() / 2;
+    let frames = [Ok(bytes.slice(..half)), Ok(bytes.slice(half..))];
+    Chunk { range: None, length, body: Box::pin(stream::iter(frames)) }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Push(a, b) => write!(f, "push.{a}.{b}"),
+            Self::Chunks(a, b) => write!(f, "chunks.{a}.{b}"),
+            Self::Mount(a) => write!(f, "mount.{a}"),
+            Self::Put(a, b, c) => write!(f, "put.{a}.{b}.{c}"),
+            Self::Untag(a, b) => write!(f, "untag.{a}.{b}"),
+            Self::Delete(a, b) => write!(f, "delete.{a}.{b}"),
+            Self::Unlink(a, b) => write!(f, "unlink.{a}.{b}"),
+            Self::Append => f.write_str("append"),
+            Self::Finish => f.write_str("finish"),
+            Self::Spill => f.write_str("spill"),
+            Self::Beat => f.write_str("beat"),
+            Self::Restart => f.write_str("restart"),
+            Self::Plant(a) => write!(f, "plant.{a}"),
+        }
+    }
+}
+
+impl Call {
+    /// The call of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let name = parts.next()?;
+        let numbers: Vec<usize> = parts.map(|n| n.parse().ok()).collect::<Option<_>>()?;
+        Some(match (name, numbers.as_slice()) {
+            ("push", [a @ 0..2, b @ 0..7]) => Self::Push(*a, *b),
+            ("chunks", [a @ 0..2, b @ 0..7]) => Self::Chunks(*a, *b),
+            ("mount", [a @ 0..7]) => Self::Mount(*a),
+            ("put", [a @ 0..2, b @ 0..6, c @ 0..2]) => Self::Put(*a, *b, *c),
+            ("untag", [a @ 0..2, b @ 0..2]) => Self::Untag(*a, *b),
+            ("delete", [a @ 0..2, b @ 0..6]) => Self::Delete(*a, *b),
+            ("unlink", [a @ 0..2, b @ 0..7]) => Self::Unlink(*a, *b),
+            ("append", []) => Self::Append,
+            ("finish", []) => Self::Finish,
+            ("spill", []) => Self::Spill,
+            ("beat", []) => Self::Beat,
+            ("restart", []) => Self::Restart,
+            ("plant", [a @ 0..7]) => Self::Plant(*a),
+            _ => return None,
+        })
+    }
+}

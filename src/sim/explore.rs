@@ -1,0 +1,572 @@
+//! Cases in great number: each is run once and then cut everywhere.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::call::Call;
+use super::model::Outcome;
+use super::run::{Base, Case, Run, run};
+use super::upgrade;
+use super::verify::{Known, Recovered, exercise, judge, recover, values};
+use crate::disk::durable::Step;
+use crate::disk::durable::mutant::without;
+use crate::disk::sim::{
+    Class, Disk, EDQUOT, EIO, EMFILE, ENOSPC, EROFS, Fault, Kind, SimVfs, Variant,
+};
+use crate::ops::random::Seeded;
+
+/// Which cases, cut how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Mode {
+    /// D-4: every sequence of up to three calls, cut at every operation, every variant.
+    Short,
+    /// D-5: random calls of several clients.
+    Random,
+    /// D-6: further power cuts while a store recovers.
+    Recovery,
+    /// D-7: the first start, and the first calls after it.
+    FirstStart,
+    /// D-13: no space at the n-th operation that takes some, for every n.
+    Enospc,
+    /// The n-th sync fails, for every n, in both variants of the kernel.
+    FailedSync,
+    /// Any operation fails in any other way.
+    Faults,
+    /// D-18: a database of an older release is opened, cut at every operation.
+    Upgrade,
+}
+
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 8] = [
+        Self::FirstStart,
+        Self::Short,
+        Self::Random,
+        Self::Recovery,
+        Self::Enospc,
+        Self::FailedSync,
+        Self::Faults,
+        Self::Upgrade,
+    ];
+
+    fn first_start(self) -> bool {
+        self == Self::FirstStart
+    }
+}
+
+/// Where the power went: operations that were done, what was left, which of several such images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Operations of the run, or of the recovery after the cut before, that took place.
+    pub at: usize,
+    /// What is left of the rest.
+    pub variant: Variant,
+    /// Which of the images of that class.
+    pub sample: u64,
+}
+
+/// An image that breaks a promise.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// How it was found.
+    pub mode: Mode,
+    /// What was run.
+    pub case: Case,
+    /// With which fault: kind and number, see [`fault_of`].
+    pub fault: Option<(usize, usize)>,
+    /// One power cut, or several; none: the run itself went wrong.
+    pub cuts: Vec<Cut>,
+    /// What is broken.
+    pub violations: Vec<String>,
+}
+
+/// How much was looked at, by all threads.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Different images that the registry opened.
+    pub images: AtomicU64,
+    /// Power cuts: an image counts once for each state of knowledge that it was judged by.
+    pub cuts: AtomicU64,
+    /// Cases that were run.
+    pub runs: AtomicU64,
+    /// Whether to stop.
+    pub stop: AtomicBool,
+    /// When to stop.
+    pub end: Option<Instant>,
+}
+
+impl Tally {
+    /// Whether it is time to stop.
+    pub fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.end.is_some_and(|end| Instant::now() >= end)
+    }
+}
+
+/// Counts one more.
+pub fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The seed of an image.
+fn seed_of(case: &Case, cut: Cut) -> u64 {
+    let variant = Variant::ALL.iter().position(|v| *v == cut.variant).unwrap_or_default() as u64;
+    let mixed = [case.seed, cut.at as u64, variant, cut.sample];
+    mixed.iter().fold(0, |seed, part| Seeded::new(seed ^ part).next())
+}
+
+/// The image that a cut leaves of a disk that has come so far.
+pub fn image_of(disk: &Disk, case: &Case, cut: Cut) -> crate::disk::sim::Image {
+    disk.crash(cut.variant, seed_of(case, cut))
+}
+
+/// Looks at the images of one run.
+struct Examiner<'a> {
+    base: &'a Base,
+    mode: Mode,
+    run: &'a Run,
+    fault: Option<(usize, usize)>,
+    tally: &'a Tally,
+    known: Known,
+    /// What became of each image; and the states of knowledge it was judged by.
+    seen: HashMap<u64, (Recovered, Vec<usize>)>,
+}
+
+impl<'a> Examiner<'a> {
+    fn new(
+        base: &'a Base,
+        mode: Mode,
+        run: &'a Run,
+        fault: Option<(usize, usize)>,
+        tally: &'a Tally,
+    ) -> Self {
+        Self { base, mode, run, fault, tally, known: Known::default(), seen: HashMap::new() }
+    }
+
+    fn failure(&self, cuts: Vec<Cut>, violations: Vec<String>) -> Failure {
+        let case = self.run.case.clone();
+        Failure { mode: self.mode, case, fault: self.fault, cuts, violations }
+    }
+
+    /// How much the clients and the writer had done by then.
+    fn epoch(&self, cut: usize) -> usize {
+        let records = &self.run.history.records;
+        let began = records.iter().filter(|record| record.began.0 <= cut).count();
+        let ended = records.iter().filter(|r| r.ended.is_some_and(|e| e.0 <= cut)).count();
+        let commits = &self.run.commits;
+        let begin = commits.iter().filter(|commit| commit.begin < cut).count();
+        let end = commits.iter().filter(|commit| commit.end <= cut).count();
+        began + ended + begin + end + usize::from(cut >= self.run.first_cut)
+    }
+
+    /// Recovers the image of one cut and judges what is found.
+    fn cut(&mut self, disk: &Disk, cut: Cut) -> Result<(), Failure> {
+        let image = image_of(disk, &self.run.case, cut);
+        let epoch = self.epoch(cut.at);
+        if !self.seen.contains_key(&image.key) {
+            count(&self.tally.images);
+            let (engine, found) = recover(self.base, image.disk, &mut self.known)
+                .map_err(|why| self.failure(vec![cut], vec![why]))?;
+            if image.key.is_multiple_of(16) {
+                let begun = self.run.history.has_begun(Call::Finish, cut.at);
+                exercise(self.base, &engine, begun, &mut self.known)
+                    .map_err(|why| self.failure(vec![cut], vec![why]))?;
+            }
+            close(&engine);
+            self.seen.insert(image.key, (found, Vec::new()));
+        }
+        let Some((found, epochs)) = self.seen.get_mut(&image.key) else { return Ok(()) };
+        if epochs.contains(&epoch) {
+            return Ok(());
+        }
+        epochs.push(epoch);
+        count(&self.tally.cuts);
+        let violations = judge(self.base, self.run, cut.at, found);
+        if violations.is_empty() { Ok(()) } else { Err(self.failure(vec![cut], violations)) }
+    }
+
+    /// Cuts a second and a third time while the image of `cut` recovers.
+    fn recut(&mut self, disk: &Disk, cuts: &[Cut], random: &Seeded) -> Result<(), Failure> {
+        let found = recover(self.base, disk.clone(), &mut self.known);
+        let (engine, first) = found.map_err(|why| self.failure(cuts.to_vec(), vec![why]))?;
+        close(&engine);
+        let mut disk = first.recording.begin.clone();
+        for at in 0..=first.recording.log.len() {
+            for _ in 0..3 {
+                let variant = Variant::ALL[random.below(Variant::ALL.len())];
+                let cut = Cut { at, variant, sample: random.below(4) as u64 };
+                let all: Vec<Cut> = cuts.iter().copied().chain([cut]).collect();
+                let image = image_of(&disk, &self.run.case, cut);
+                count(&self.tally.images);
+                count(&self.tally.cuts);
+                let again = recover(self.base, image.disk.clone(), &mut self.known);
+                let (engine, again) = again.map_err(|why| self.failure(all.clone(), vec![why]))?;
+                close(&engine);
+                let mut violations = judge(self.base, self.run, cuts[0].at, &again);
+                if again.transactions < first.transactions {
+                    violations.push("D-6: the second recovery found an older state".to_owned());
+                }
+                if !violations.is_empty() {
+                    return Err(self.failure(all, violations));
+                }
+                if cuts.len() < 2 && random.one_in(40) {
+                    self.recut(&image.disk, &all, random)?;
+                }
+            }
+            if let Some(op) = first.recording.log.get(at) {
+                disk.apply(op);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Cuts the power, so that nothing is written while the registry is dropped.
+fn close(engine: &super::engine::Engine) {
+    drop(engine.vfs.kill());
+}
+
+/// What of a case is looked at.
+fn examine(examiner: &mut Examiner<'_>, random: &Seeded) -> Result<(), Failure> {
+    let (mode, run) = (examiner.mode, examiner.run);
+    let first = if mode.first_start() { 0 } else { run.first_cut };
+    let mut disk = run.recording.begin.clone();
+    for at in 0..=run.recording.log.len() {
+        if at >= first && !examiner.tally.is_over() {
+            look(examiner, &disk, at, random)?;
+        }
+        if let Some(op) = run.recording.log.get(at) {
+            disk.apply(op);
+        }
+    }
+    Ok(())
+}
+
+fn look(
+    examiner: &mut Examiner<'_>,
+    disk: &Disk,
+    at: usize,
+    random: &Seeded,
+) -> Result<(), Failure> {
+    let cut = |variant, sample| Cut { at, variant, sample };
+    let any = || cut(Variant::ALL[random.below(Variant::ALL.len())], random.below(8) as u64);
+    match examiner.mode {
+        Mode::Short => {
+            for variant in Variant::ALL {
+                examiner.cut(disk, cut(variant, 0))?;
+            }
+        }
+        Mode::FirstStart => {
+            for variant in Variant::ALL {
+                for sample in 0..4 {
+                    examiner.cut(disk, cut(variant, sample))?;
+                }
+            }
+        }
+        Mode::Recovery => {
+            if random.one_in(3) {
+                let cut = any();
+                let image = image_of(disk, &examiner.run.case, cut);
+                examiner.recut(&image.disk, &[cut], random)?;
+            }
+        }
+        Mode::Random => {
+            examiner.cut(disk, cut(Variant::Nothing, 0))?;
+            for _ in 0..4 {
+                examiner.cut(disk, any())?;
+            }
+        }
+        // Not a run of clients; see `upgrade`.
+        Mode::Upgrade => {}
+        Mode::Enospc | Mode::FailedSync | Mode::Faults => {
+            let last = at == examiner.run.recording.log.len();
+            for variant in Variant::ALL.iter().filter(|_| last) {
+                examiner.cut(disk, cut(*variant, 0))?;
+            }
+            if random.one_in(4) {
+                examiner.cut(disk, any())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs and examines one case; `Ok(false)` when its faults never came to pass.
+pub fn try_case(
+    base: &Base,
+    mode: Mode,
+    case: &Case,
+    fault: Option<(usize, usize)>,
+    tally: &Tally,
+) -> Result<bool, Failure> {
+    count(&tally.runs);
+    let failed =
+        |violations| Failure { mode, case: case.clone(), fault, cuts: Vec::new(), violations };
+    if mode == Mode::Upgrade {
+        let upgraded = upgrade::examine(case, tally);
+        let broken = |(cut, why)| Failure { cuts: vec![cut], ..failed(vec![why]) };
+        return upgraded.map(|()| false).map_err(broken);
+    }
+    let planned = fault.and_then(|(kind, nth)| fault_of(mode, case, kind, nth));
+    let run = run(base, case, planned.as_ref()).map_err(|why| failed(vec![why]))?;
+    if fault.is_some() {
+        after_faults(base, mode, &run).map_err(|why| failed(vec![why]))?;
+    }
+    let random = Seeded::new(case.seed ^ 0x5eed);
+    examine(&mut Examiner::new(base, mode, &run, fault, tally), &random)?;
+    Ok(run.fired > 0)
+}
+
+/// Service returns so long after space did.
+const RETURN_MAX: Duration = Duration::from_secs(5);
+
+/// What must hold in the process that met the faults.
+fn after_faults(base: &Base, mode: Mode, run: &Run) -> Result<(), String> {
+    let Some(engine) = &run.engine else { return Ok(()) };
+    let background = |call| matches!(call, Call::Spill | Call::Beat | Call::Plant(_));
+    for record in run.history.records.iter().filter(|record| !background(record.call)) {
+        let allowed = match record.ended.map(|ended| ended.2) {
+            None | Some(Outcome::Done | Outcome::Kept(_) | Outcome::Refused) => true,
+            Some(Outcome::Full) => mode == Mode::Enospc || mode == Mode::Faults,
+            Some(Outcome::Failed | Outcome::Poisoned) => mode != Mode::Enospc,
+        };
+        if !allowed {
+            return Err(format!("{mode:?}: {} is answered: {}", record.call, record.answer));
+        }
+    }
+    if mode == Mode::Faults {
+        return Ok(());
+    }
+    values(engine, &base.world()).map_err(|why| format!("reads do not go on: {why}"))?;
+    if mode == Mode::Enospc {
+        engine.vfs.heal();
+        engine.clock.advance(RETURN_MAX);
+        let begun = run.history.has_begun(Call::Finish, usize::MAX);
+        exercise(base, engine, begun, &mut Known::default())?;
+    }
+    Ok(())
+}
+
+/// The case of this number; `None` when there are no more.
+pub fn case_of(mode: Mode, seed: u64, number: u64) -> Option<Case> {
+    let random = Seeded::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
+    let case_seed = random.next() >> 16;
+    match mode {
+        Mode::Short => short(seed, number).map(|calls| Case { seed, clients: vec![calls] }),
+        Mode::Random => Some(Case::random(case_seed, 2 + random.below(5), 2 + random.below(6))),
+        Mode::Recovery => Some(Case::random(case_seed, 1 + random.below(3), 1 + random.below(4))),
+        Mode::FirstStart => first_start(seed, number),
+        Mode::Upgrade => (number == 0).then(|| Case { seed, clients: Vec::new() }),
+        Mode::Enospc | Mode::FailedSync | Mode::Faults => {
+            let mut case = Case::random(case_seed, 1 + random.below(3), 2 + random.below(4));
+            for client in &mut case.clients {
+                client.retain(|call| !matches!(call, Call::Restart | Call::Plant(_)));
+            }
+            Some(case)
+        }
+    }
+}
+
+fn first_start(seed: u64, number: u64) -> Option<Case> {
+    let calls: [&[Call]; 4] = [
+        &[Call::Push(0, 1)],
+        &[Call::Push(0, 0), Call::Push(0, 1), Call::Put(0, 0, 0), Call::Spill],
+        &[Call::Chunks(0, 3), Call::Restart, Call::Push(0, 3)],
+        &[Call::Restart, Call::Push(0, 0), Call::Spill, Call::Beat],
+    ];
+    let calls = calls.get(number as usize)?.to_vec();
+    Some(Case { seed, clients: vec![calls] })
+}
+
+/// Sequences of one, two, three calls; those of three in an order that the seed decides.
+fn short(seed: u64, number: u64) -> Option<Vec<Call>> {
+    let calls = Call::SHORT.len() as u64;
+    let (mut number, mut length) = (number, 1);
+    while number >= calls.pow(length) {
+        number -= calls.pow(length);
+        length += 1;
+        if length > 3 {
+            return None;
+        }
+    }
+    if length == 3 {
+        // Coprime to the number of sequences: every one comes once.
+        number = (number * 1009 + seed) % calls.pow(3);
+    }
+    let place = |place: u32| Call::SHORT[(number / calls.pow(place) % calls) as usize];
+    Some((0..length).map(place).collect())
+}
+
+/// The n-th fault of a kind, in a mode that has some; `None` in the others.
+pub fn fault_of(mode: Mode, case: &Case, kind: usize, nth: usize) -> Option<Fault> {
+    let fault = |classes: &[Class], kind, persistent| {
+        Some(Fault { classes: classes.to_vec(), nth, kind, persistent })
+    };
+    match (mode, kind) {
+        (Mode::Enospc, 0) => fault(&Class::ROOM, Kind::Error(ENOSPC), false),
+        (Mode::Enospc, 1) => fault(&Class::ROOM, Kind::Error(ENOSPC), true),
+        (Mode::Enospc, 2) => fault(&[Class::Write], Kind::Short(ENOSPC), true),
+        (Mode::Enospc, 3) => fault(&Class::ROOM, Kind::Error(EDQUOT), false),
+        (Mode::FailedSync, 0) => fault(&Class::SYNCS, Kind::FailedSync { visible: true }, false),
+        (Mode::FailedSync, 1) => fault(&Class::SYNCS, Kind::FailedSync { visible: false }, false),
+        (Mode::Faults, 0..3) => {
+            let random = Seeded::new(case.seed ^ nth as u64);
+            let errno = [EIO, EMFILE, EROFS, ENOSPC][random.below(4)];
+            let classes = [Class::Open, Class::Read, Class::Rename, Class::RemoveFile];
+            let classes = [&classes[..], &Class::CHANGES[..7]].concat();
+            let class = classes[random.below(classes.len())];
+            fault(&[class], Kind::Error(errno), kind == 1)
+        }
+        _ => None,
+    }
+}
+
+/// A case with all the faults that its mode plans, or without any.
+pub fn try_all(base: &Base, mode: Mode, case: &Case, tally: &Tally) -> Result<(), Failure> {
+    if fault_of(mode, case, 0, 1).is_none() {
+        return try_case(base, mode, case, None, tally).map(|_| ());
+    }
+    let mut kind = 0;
+    while fault_of(mode, case, kind, 1).is_some() && !tally.is_over() {
+        try_kind(base, mode, case, kind, tally)?;
+        kind += 1;
+    }
+    Ok(())
+}
+
+/// Faults of one kind that are tried with each case in any event, where their class changes.
+const FAULTS_MIN: usize = 40;
+
+/// A case with the first, second, ... fault of a kind, until there is none to meet.
+fn try_kind(
+    base: &Base,
+    mode: Mode,
+    case: &Case,
+    kind: usize,
+    tally: &Tally,
+) -> Result<(), Failure> {
+    let least = if mode == Mode::Faults { FAULTS_MIN } else { 0 };
+    let mut nth = 1;
+    while !tally.is_over() {
+        let fired = try_case(base, mode, case, Some((kind, nth)), tally)?;
+        if nth >= least && (!fired || mode == Mode::Faults) {
+            break;
+        }
+        nth += 1;
+    }
+    Ok(())
+}
+
+/// How long to go on.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// At most so many images.
+    pub images: u64,
+    /// At most so long.
+    pub time: Duration,
+    /// At once.
+    pub threads: usize,
+}
+
+/// Explores until something is wrong, the budget is spent, or there is nothing more.
+pub fn explore(
+    base: &Base,
+    mode: Mode,
+    seed: u64,
+    budget: Budget,
+    left_out: Option<Step>,
+    tally: &Tally,
+    tell: &(dyn Fn() + Sync),
+) -> Option<Failure> {
+    let next = AtomicU64::new(0);
+    let found: Mutex<Option<Failure>> = Mutex::new(None);
+    let end = Instant::now() + budget.time;
+    let images = tally.images.load(Ordering::Relaxed).saturating_add(budget.images);
+    let work = || {
+        while !tally.stop.load(Ordering::Relaxed) {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = case_of(mode, seed, number) else { return };
+            if let Err(failure) = without(left_out, || try_all(base, mode, &case, tally)) {
+                tally.stop.store(true, Ordering::Relaxed);
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                found.get_or_insert(failure);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..budget.threads).map(|_| scope.spawn(work)).collect();
+        while workers.iter().any(|worker| !worker.is_finished()) {
+            std::thread::sleep(Duration::from_millis(20));
+            let spent = Instant::now() >= end || tally.images.load(Ordering::Relaxed) >= images;
+            if spent {
+                tally.stop.store(true, Ordering::Relaxed);
+            }
+            tell();
+        }
+    });
+    tally.stop.store(false, Ordering::Relaxed);
+    found.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long to look for a smaller failure.
+const SHRINKING: Duration = Duration::from_secs(30);
+
+/// Drops clients, then calls, as long as something stays broken.
+pub fn shrink(base: &Base, failure: Failure, left_out: Option<Step>) -> Failure {
+    let mut smallest = failure;
+    let tally = Tally { end: Some(Instant::now() + SHRINKING), ..Tally::default() };
+    loop {
+        let smaller = smaller(&smallest.case).find_map(|case| {
+            if tally.is_over() {
+                return None;
+            }
+            let mode = smallest.mode;
+            without(left_out, || match smallest.fault {
+                // The same kind of fault, wherever it meets the smaller case.
+                Some((kind, _)) => try_kind(base, mode, &case, kind, &tally).err(),
+                None => try_all(base, mode, &case, &tally).err(),
+            })
+        });
+        match smaller {
+            Some(smaller) => smallest = smaller,
+            None => return smallest,
+        }
+    }
+}
+
+/// The case without one client, then without one call.
+fn smaller(case: &Case) -> impl Iterator<Item = Case> {
+    let clients = case.clients.len();
+    let without_client = (0..clients).filter(move |_| clients > 1).map(|number| {
+        let mut case = case.clone();
+        case.clients.remove(number);
+        case
+    });
+    let calls = case.clients.iter().enumerate();
+    let calls = calls.flat_map(|(client, calls)| (0..calls.len()).map(move |n| (client, n)));
+    let without_call = calls.filter_map(|(client, number)| {
+        let mut case = case.clone();
+        case.clients[client].remove(number);
+        case.clients.retain(|calls| !calls.is_empty());
+        (!case.clients.is_empty()).then_some(case)
+    });
+    without_client.chain(without_call)
+}
+
+/// What the disk holds after the cuts of a failure, one after the other.
+pub fn disk_after(base: &Base, run: &Run, cuts: &[Cut]) -> Result<SimVfs, String> {
+    let mut recording = run.recording.clone();
+    let mut disk = recording.begin.clone();
+    for (number, cut) in cuts.iter().enumerate() {
+        if number > 0 {
+            let (engine, found) = recover(base, disk, &mut Known::default())?;
+            close(&engine);
+            recording = found.recording;
+            disk = recording.begin.clone();
+        }
+        recording.log.iter().take(cut.at).for_each(|op| disk.apply(op));
+        disk = image_of(&disk, &run.case, *cut).disk;
+    }
+    Ok(SimVfs::new(disk))
+}

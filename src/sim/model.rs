@@ -1,0 +1,196 @@
+//! What clients were told, and what may be found after a power cut because of it.
+//!
+//! Each key is a register of its own. A value may be there if somebody may have written it and
+//! nobody who was answered wrote over it afterwards. Calls that overlap may come in any order.
+
+use super::call::Call;
+use super::universe::{UPLOADED_SIZE_BYTES, Universe};
+
+/// A fact that clients can see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// Repository, blob.
+    Blob(usize, usize),
+    /// Repository, manifest.
+    Manifest(usize, usize),
+    /// Repository, tag.
+    Tag(usize, usize),
+    /// The upload of the base state.
+    Upload,
+}
+
+/// What a fact is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Value {
+    /// There is none.
+    Absent,
+    /// It is there, byte for byte.
+    Present,
+    /// A tag of this manifest.
+    Of(usize),
+    /// An upload with so many bytes.
+    Offset(u64),
+    /// An upload with more bytes than before.
+    Grown,
+}
+
+/// What a call changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Effect {
+    /// Which fact.
+    pub key: Key,
+    /// Into what.
+    pub value: Value,
+    /// Only if it is this.
+    pub only_over: Option<Value>,
+}
+
+impl Effect {
+    /// Whatever was there before.
+    pub fn new(key: Key, value: Value) -> Self {
+        Self { key, value, only_over: None }
+    }
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was acknowledged.
+    Done,
+    /// It was acknowledged: so many bytes of the upload are durable.
+    Kept(u64),
+    /// It was refused and changed nothing.
+    Refused,
+    /// Nothing fits any more; whether it changed something is not known.
+    Full,
+    /// The store takes no writes; likewise.
+    Poisoned,
+    /// Something went wrong; likewise.
+    Failed,
+}
+
+/// One call. Positions are those of the disk's log; between two of them there may be many
+/// moments.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Who made it.
+    pub client: usize,
+    /// What it was.
+    pub call: Call,
+    /// The position and the moment at which it began.
+    pub began: (usize, usize),
+    /// Those of its answer, and the answer; `None`: there was none.
+    pub ended: Option<(usize, usize, Outcome)>,
+    /// The answer for people.
+    pub answer: String,
+}
+
+impl Record {
+    fn begun_by(&self, cut: usize) -> bool {
+        let refused = matches!(self.ended, Some((_, _, Outcome::Refused)));
+        self.began.0 <= cut && !refused
+    }
+
+    /// Where it says that the upload stands.
+    fn kept(&self) -> Option<u64> {
+        match self.ended {
+            Some((_, _, Outcome::Kept(offset))) => Some(offset),
+            _ => None,
+        }
+    }
+
+    /// The moment of its acknowledgement, if that came before the cut.
+    fn acknowledged_by(&self, cut: usize) -> Option<usize> {
+        match self.ended {
+            Some((position, moment, Outcome::Done | Outcome::Kept(_))) if position <= cut => {
+                Some(moment)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Every call of a run.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// In the order in which they began.
+    pub records: Vec<Record>,
+}
+
+/// Somebody who wrote a key.
+struct Writer {
+    value: Value,
+    only_over: Option<Value>,
+    began: usize,
+    /// When it was acknowledged.
+    ended: Option<usize>,
+}
+
+impl History {
+    /// Whether such a call had begun by then, and was not refused.
+    pub fn has_begun(&self, call: Call, cut: usize) -> bool {
+        self.records.iter().any(|record| record.call == call && record.begun_by(cut))
+    }
+
+    /// Why this value may not be there after a power cut at `cut`; `None` when it may.
+    pub fn contradicts(
+        &self,
+        universe: &Universe,
+        cut: usize,
+        key: Key,
+        found: Value,
+        first: Value,
+    ) -> Option<String> {
+        if key == Key::Upload {
+            return self.contradicts_upload(cut, found, first);
+        }
+        let begin = Writer { value: first, only_over: None, began: 0, ended: Some(0) };
+        let mut writers = vec![begin];
+        for record in self.records.iter().filter(|record| record.begun_by(cut)) {
+            let ended = record.acknowledged_by(cut);
+            let effects = record.call.effects(universe).into_iter();
+            writers.extend(effects.filter(|effect| effect.key == key).map(|effect| Writer {
+                value: effect.value,
+                only_over: effect.only_over,
+                began: record.began.1,
+                ended,
+            }));
+        }
+        let allowed: Vec<Value> = (0..writers.len())
+            .filter(|one| !is_overwritten(&writers, *one))
+            .map(|one| writers[one].value)
+            .collect();
+        let may = allowed.contains(&found);
+        (!may).then(|| format!("I3: {key:?} is {found:?}, but it may only be one of {allowed:?}"))
+    }
+
+    fn contradicts_upload(&self, cut: usize, found: Value, first: Value) -> Option<String> {
+        if first == Value::Absent {
+            return (found != first).then(|| format!("I3: the upload is {found:?}"));
+        }
+        let is = |record: &&Record, call: Call| record.call == call;
+        let begun = || self.records.iter().filter(|record| record.begun_by(cut));
+        let acknowledged = || begun().filter(|record| record.acknowledged_by(cut).is_some());
+        let least = acknowledged().filter_map(Record::kept).max();
+        let least = least.unwrap_or(UPLOADED_SIZE_BYTES as u64);
+        let finished = acknowledged().any(|record| is(&record, Call::Finish));
+        let may = match found {
+            Value::Absent => begun().any(|record| is(&record, Call::Finish)),
+            Value::Offset(offset) => !finished && offset >= least,
+            _ => false,
+        };
+        (!may).then(|| {
+            format!("I3: the upload is {found:?}, acknowledged were {least}, finished: {finished}")
+        })
+    }
+}
+
+/// Whether an acknowledged writer, which began after this one was answered, replaced its value.
+fn is_overwritten(writers: &[Writer], one: usize) -> bool {
+    let Some(ended) = writers[one].ended else { return false };
+    let value = writers[one].value;
+    writers.iter().enumerate().any(|(other, writer)| {
+        let over = writer.only_over.is_none_or(|only| only == value);
+        other > 0 && other != one && over && writer.ended.is_some() && writer.began >= ended
+    })
+}

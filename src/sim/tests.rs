@@ -1,0 +1,56 @@
+//! A few seconds of what `kelson-sim` does for minutes.
+
+use std::time::Duration;
+
+use super::engine::Engine;
+use super::explain::command;
+use super::explore::{Budget, Failure, Mode, Tally, explore};
+use super::run::{Base, Case};
+use super::verify::{Known, recover};
+use crate::disk::durable::Step;
+use crate::disk::sim::{Recording, SimVfs, Variant};
+
+fn explored(mode: Mode, images: u64, left_out: Option<Step>) -> Option<Failure> {
+    let base = if mode == Mode::FirstStart { Base::empty() } else { Base::new() };
+    let budget = Budget { images, time: Duration::from_secs(20), threads: 1 };
+    explore(&base, mode, 7, budget, left_out, &Tally::default(), &|| {})
+}
+
+#[test]
+fn no_image_of_any_mode_breaks_a_promise() {
+    for mode in Mode::ALL {
+        if let Some(failure) = explored(mode, 200, None) {
+            panic!("{:?}\n{}", failure.violations, command(&failure, None));
+        }
+    }
+}
+
+/// A second step of the schema once made the first start one that could not be repeated.
+#[test]
+fn a_first_start_that_is_killed_anywhere_is_a_first_start_again() {
+    let base = Base::empty();
+    let vfs = SimVfs::new(base.disk.clone());
+    Engine::open(&vfs, 1).unwrap();
+    let Recording { begin: mut disk, log } = vfs.recording();
+    for (at, op) in log.iter().enumerate() {
+        let image = disk.crash(Variant::Everything, 0).disk;
+        let opened = recover(&base, image, &mut Known::default());
+        assert!(opened.is_ok(), "D-7, before operation {at}: {opened:?}");
+        disk.apply(op);
+    }
+}
+
+#[test]
+fn a_commit_without_its_sync_is_noticed() {
+    let failure = explored(Mode::Short, 2000, Some(Step::DatabaseData)).unwrap();
+    assert!(failure.violations.iter().any(|violation| violation.contains("I3")), "{failure:?}");
+}
+
+#[test]
+fn a_case_is_its_seed_and_its_text() {
+    for seed in 0..50 {
+        let case = Case::random(seed, 3, 4);
+        assert_eq!(Case::parse(seed, &case.to_string()), Some(case));
+    }
+    assert_eq!(Case::parse(1, "push.0.9"), None);
+}
