@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::admin::{self, Admin};
+use super::human;
 use crate::registry::inventory::{BlobEntry, Listing, ManifestEntry, RepositoryEntry};
 
 /// Lists repositories, or what is in one.
@@ -37,7 +38,7 @@ async fn repositories(admin: &Admin, json: bool, out: &mut dyn Write) -> anyhow:
         }
         let [tags, manifests, blobs] =
             [entry.tags, entry.manifests, entry.blobs].map(|count| count.to_string());
-        let columns = [&tags, &manifests, &blobs, &human(entry.size_bytes)];
+        let columns = [&tags, &manifests, &blobs, &human::size(entry.size_bytes)];
         writeln!(out, "{}", row(&entry.name, columns.map(String::as_str)))?;
         Ok(())
     })
@@ -58,7 +59,7 @@ async fn contents(
             out,
             "manifest {}  {:>10}  {}",
             entry.digest,
-            human(entry.size_bytes),
+            human::size(entry.size_bytes),
             entry.media_type
         )?;
         for tag in &entry.tags {
@@ -74,7 +75,7 @@ async fn contents(
         if json {
             return line(out, &Kind { kind: "blob", entry: &entry });
         }
-        writeln!(out, "blob     {}  {:>10}", entry.digest, human(entry.size_bytes))?;
+        writeln!(out, "blob     {}  {:>10}", entry.digest, human::size(entry.size_bytes))?;
         Ok(())
     })
     .await
@@ -115,34 +116,6 @@ async fn each<T: DeserializeOwned>(
         match listing.next {
             Some(next) => after = Some(next),
             None => return Ok(()),
-        }
-    }
-}
-
-/// A size for people, in powers of 1024.
-fn human(size_bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if size_bytes < 1024 {
-        return format!("{size_bytes} B");
-    }
-    let mut size = size_bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while size >= 1024.0 && unit + 1 < UNITS.len() {
-        size /= 1024.0;
-        unit += 1;
-    }
-    format!("{size:.1} {}", UNITS[unit])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::human;
-
-    #[test]
-    fn sizes_are_readable_at_every_scale() {
-        let expected = [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (u64::MAX, "16.0 EiB")];
-        for (size_bytes, text) in expected {
-            assert_eq!(human(size_bytes), text);
         }
     }
 }

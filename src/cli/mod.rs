@@ -4,7 +4,9 @@ mod admin;
 mod config_check;
 mod display;
 mod fsck;
+mod garbage_collect;
 mod health;
+mod human;
 mod ls;
 mod serve;
 
@@ -77,6 +79,12 @@ enum Command {
     /// Exit codes: 0 sound, or everything found was repaired; 3 something is not as it should be:
     /// see the findings; 1 the check failed; 2 the command line is wrong.
     Fsck(fsck::Arguments),
+    /// Remove what nothing needs any more, beside a running server or without one.
+    ///
+    /// A server does so by itself; this shows what is left, deletes untagged manifests on demand,
+    /// or works without a server. What lost its last use less than kelson.gc.grace ago is kept.
+    #[command(name = "garbage-collect")]
+    GarbageCollect(garbage_collect::Arguments),
     /// Ask the running server whether it is ready: exit code 0 if so, 1 if not.
     Health(ConfigOption),
     /// List where a build for the crash tests can be made to die.
@@ -112,6 +120,7 @@ pub fn run() -> ExitCode {
             Ok(false) => return ExitCode::from(FINDINGS),
             other => other.map(|_| ()),
         },
+        Command::GarbageCollect(arguments) => garbage_collect::run(arguments, out),
         Command::Health(config) => health::run(config.config, out),
         #[cfg(feature = "failpoints")]
         Command::Failpoints => crate::disk::failpoint::list()

@@ -53,6 +53,11 @@ http:
     X-Content-Type-Options: [nosniff]
 ";
 
+/// A duration of Go, such as `1h30m`; a bare number is nanoseconds.
+pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
+    value::duration(text)
+}
+
 /// The options of every component.
 #[derive(Debug, Clone)]
 pub struct Config {

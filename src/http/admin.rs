@@ -4,6 +4,7 @@
 //! opened the store itself, because no server runs.
 
 mod fsck;
+mod gc;
 pub mod job;
 mod lists;
 
@@ -43,6 +44,7 @@ pub struct Context {
 pub fn router(context: Context) -> Router {
     Router::new()
         .route("/ready", get(ready))
+        .route("/garbage-collect", post(gc::collect))
         .route("/repositories", get(lists::repositories))
         .route("/manifests", get(lists::manifests))
         .route("/blobs", get(lists::blobs))

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{Error, Result};
 use super::lease::Lease;
-use super::{Registry, Turn};
+use super::{Registry, Turn, UploadPurging};
 use crate::meta::{
     Amount, Amounts, BlobState, Candidate, Collected, Garbage, GcQueue, Moment, Standing, Use,
     Waiting,
@@ -97,6 +97,8 @@ pub struct Report {
     pub contents: Total,
     /// Links and manifests that stay because a client was told that they are there.
     pub leased: u64,
+    /// Abandoned uploads that went, or would; only [`Registry::garbage_collect`] looks for them.
+    pub uploads: u64,
     /// Contents whose files could not be removed; the next pass tries again.
     pub failed: u64,
     /// What may go now: after a pass, what it left.
@@ -169,6 +171,26 @@ impl Registry {
         Turn(std::sync::Arc::clone(&self.inner.collection).lock_owned().await)
     }
 
+    /// What the command does: a pass, and uploads that were abandoned for longer than
+    /// `storage.maintenance.uploadpurging.age`.
+    ///
+    /// # Errors
+    /// Those of the stores, as [`Self::collect_once`].
+    pub async fn garbage_collect(
+        &self,
+        pass: Pass,
+        served: bool,
+        progress: &Progress,
+    ) -> Result<Report> {
+        let mut report = self.collect_once(pass, served, progress).await?;
+        if let Some(purging) = self.inner.options.upload_purging {
+            let dry_run = pass.dry_run || purging.dry_run;
+            let purged = self.purge_uploads_once(UploadPurging { dry_run, ..purging }).await?;
+            report.uploads = purged.uploads as u64;
+        }
+        Ok(report)
+    }
+
     /// Makes one pass over what is eligible. `served`: clients may hold leases.
     ///
     /// # Errors
@@ -193,6 +215,10 @@ impl Registry {
             let mut collecting = Collecting { registry: self, pass, served, progress, report };
             collecting.run(bounds).await?;
             report = collecting.report;
+            if report.manifests > 0 {
+                // What they held waits now; another pass than this one may be for it.
+                self.inner.garbage_made.notify_one();
+            }
         }
         self.describe_rest(bounds, &mut report).await?;
         Ok(report)

@@ -25,6 +25,8 @@ mod database_damage;
 #[cfg(test)]
 mod fsck;
 #[cfg(test)]
+mod gc;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod manifests;

@@ -26,6 +26,17 @@ impl Image {
     }
 
     fn of_type(media_type: &'static str, layer_sizes_bytes: &[usize]) -> Self {
+        let layers = layer_sizes_bytes.iter().map(|size| random_bytes(*size)).collect();
+        Self::of(media_type, random_config(), layers)
+    }
+
+    /// An image with this layer, too.
+    pub fn with_layer(mut self, layer: Vec<u8>) -> Self {
+        self.layers.push(layer);
+        Self::of(self.media_type, self.config, self.layers)
+    }
+
+    fn of(media_type: &'static str, config: Vec<u8>, layers: Vec<Vec<u8>>) -> Self {
         let (config_type, layer_type) = if media_type == DOCKER_MANIFEST {
             let layer = "application/vnd.docker.image.rootfs.diff.tar.gzip";
             ("application/vnd.docker.container.image.v1+json", layer)
@@ -33,8 +44,6 @@ impl Image {
             let layer = "application/vnd.oci.image.layer.v1.tar+gzip";
             ("application/vnd.oci.image.config.v1+json", layer)
         };
-        let config = random_config();
-        let layers: Vec<_> = layer_sizes_bytes.iter().map(|size| random_bytes(*size)).collect();
         let described: Vec<_> = layers.iter().map(|it| descriptor(layer_type, it)).collect();
         let manifest = json!({
             "schemaVersion": 2,
