@@ -139,6 +139,28 @@ async fn with_repositories(count: usize) -> Result<Store> {
     Ok(store)
 }
 
+/// What the dry run of the collector counts.
+fn waiting(criterion: &mut Criterion, runtime: &Runtime) -> Result<()> {
+    let repository = RepositoryName::parse("app")?;
+    let mut group = criterion.benchmark_group("what waits for the collector, of");
+    for count in [1000, 100_000] {
+        let store = Store::new()?;
+        runtime.block_on(async {
+            for _ in 0..count / 100 {
+                try_join_all((0..100).map(|_| store.link(&repository))).await?;
+            }
+            meta::Result::Ok(())
+        })?;
+        let waiting = async || store.meta.waiting(u64::MAX, u64::MAX).await;
+        ensure!(runtime.block_on(waiting())?.eligible.links.count == count);
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.to_async(runtime).iter(async || black_box(waiting().await.expect("counted")));
+        });
+    }
+    group.finish();
+    Ok(())
+}
+
 fn tag_pages(criterion: &mut Criterion, runtime: &Runtime) -> Result<()> {
     let repository = RepositoryName::parse("app")?;
     let mut group = criterion.benchmark_group("a page of 100 tags, of");
@@ -192,6 +214,7 @@ fn main() -> Result<()> {
     let runtime = Runtime::new()?;
     let mut criterion = Criterion::default().configure_from_args();
     commits(&mut criterion, &runtime)?;
+    waiting(&mut criterion, &runtime)?;
     tag_pages(&mut criterion, &runtime)?;
     catalog_pages(&mut criterion, &runtime)?;
     manifest_by_tag(&mut criterion, &runtime)?;

@@ -3,6 +3,7 @@
 mod admin;
 mod config_check;
 mod display;
+mod explain;
 mod fsck;
 mod garbage_collect;
 mod health;
@@ -15,6 +16,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::oci::Digest;
 
 /// A container registry that replaces `registry:2` in place.
 ///
@@ -85,6 +88,17 @@ enum Command {
     /// or works without a server. What lost its last use less than kelson.gc.grace ago is kept.
     #[command(name = "garbage-collect")]
     GarbageCollect(garbage_collect::Arguments),
+    /// Tell who holds a content (repositories, manifests, tags, leases), and when it may go.
+    Explain {
+        /// Of a blob or a manifest.
+        #[arg(value_parser = parse_digest)]
+        digest: Digest,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigOption,
+    },
     /// Ask the running server whether it is ready: exit code 0 if so, 1 if not.
     Health(ConfigOption),
     /// List where a build for the crash tests can be made to die.
@@ -120,6 +134,9 @@ pub fn run() -> ExitCode {
             Ok(false) => return ExitCode::from(FINDINGS),
             other => other.map(|_| ()),
         },
+        Command::Explain { digest, json, config } => {
+            explain::run(&digest, json, config.config, out)
+        }
         Command::GarbageCollect(arguments) => garbage_collect::run(arguments, out),
         Command::Health(config) => health::run(config.config, out),
         #[cfg(feature = "failpoints")]
@@ -136,6 +153,10 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn parse_digest(text: &str) -> Result<Digest, String> {
+    Digest::parse(text).map_err(|error| error.to_string())
 }
 
 /// Whether the reader of our output, such as `head`, has seen enough.

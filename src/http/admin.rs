@@ -44,6 +44,7 @@ pub struct Context {
 pub fn router(context: Context) -> Router {
     Router::new()
         .route("/ready", get(ready))
+        .route("/explain", get(gc::explain))
         .route("/garbage-collect", post(gc::collect))
         .route("/repositories", get(lists::repositories))
         .route("/manifests", get(lists::manifests))

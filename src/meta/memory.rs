@@ -5,6 +5,7 @@
 //! for the same.
 
 mod collector;
+mod explain;
 mod integrity;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +16,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    Amount, BlobRecord, BlobState, Candidate, Collected, Counters, Edge, EdgeKind, Error, Finding,
-    Garbage, GcQueue, LinkBlob, ManifestRecord, MetaStore, Moment, MountBlob, Page, Place,
-    PushManifest, PutManifest, RepositoryRecord, Result, ScrubRecord, Standing, TagRecord,
-    Timestamp, UnlinkBlob, UploadRecord, Use, Verdict, Waiting,
+    Amount, BlobRecord, BlobState, Candidate, Collected, Counters, Edge, EdgeKind, Error,
+    Explanation, Finding, Garbage, GcQueue, LinkBlob, ManifestRecord, MetaStore, Moment, MountBlob,
+    Page, Place, PushManifest, PutManifest, RepositoryRecord, Result, ScrubRecord, Standing,
+    TagRecord, Timestamp, UnlinkBlob, UploadRecord, Use, Verdict, Waiting,
 };
 use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Shard, Tag, UploadId};
 
@@ -675,6 +676,10 @@ impl MetaStore for MemoryMeta {
     ) -> Result<Waiting> {
         let before = [eligible_before_uptime_seconds, untagged_before_uptime_seconds];
         Ok(self.read().waiting(before))
+    }
+
+    async fn explain(&self, digest: &Digest, limit: usize) -> Result<Option<Explanation>> {
+        Ok(self.read().explain(digest, limit))
     }
 
     async fn condemn(&self, batch: Vec<Candidate>) -> Result<Vec<Candidate>> {

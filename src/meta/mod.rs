@@ -22,6 +22,7 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod explain;
 mod garbage;
 mod integrity;
 pub mod memory;
@@ -37,6 +38,7 @@ use bytes::Bytes;
 
 use crate::disk;
 use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Shard, Tag, UploadId};
+pub use explain::*;
 pub use garbage::*;
 pub use integrity::{ScrubRecord, ScrubTotals, Verdict};
 pub use record::*;
@@ -247,6 +249,10 @@ pub trait MetaStore: Send + Sync + Debug + 'static {
         eligible_before_uptime_seconds: u64,
         untagged_before_uptime_seconds: u64,
     ) -> Result<Waiting>;
+
+    /// Who has a content and what holds it there; at most `limit` repositories, and as many tags
+    /// and manifests in each. `None`: it is not stored.
+    async fn explain(&self, digest: &Digest, limit: usize) -> Result<Option<Explanation>>;
 
     /// T1: those that still stand at their place are condemned; they are returned.
     async fn condemn(&self, batch: Vec<Candidate>) -> Result<Vec<Candidate>>;

@@ -277,6 +277,7 @@ async fn view(store: &impl Subject, limit: usize) -> Vec<String> {
     for n in 0..DIGESTS {
         let digest = digest(n);
         seen.push(format!("{:?}", store.stored(&digest).await));
+        seen.push(format!("{:?}", store.explain(&digest, limit).await));
         let inline = store.small_content(&digest).await.unwrap();
         assert!(inline.as_ref().is_none_or(|bytes| *bytes == content(n)));
         seen.push(format!("{inline:?}"));

@@ -13,6 +13,7 @@
 mod blobs;
 pub mod error;
 mod examine;
+pub mod explain;
 pub mod fsck;
 pub mod gc;
 #[cfg(test)]

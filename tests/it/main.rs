@@ -23,6 +23,8 @@ mod damage;
 #[cfg(test)]
 mod database_damage;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod fsck;
 #[cfg(test)]
 mod gc;

@@ -9,6 +9,7 @@ mod codec;
 mod collector;
 mod dump;
 mod error;
+mod explain;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(feature = "fuzzing")]
@@ -45,9 +46,10 @@ use self::writes::Operation;
 #[cfg(any(test, feature = "conformance"))]
 use super::Garbage;
 use super::{
-    Amount, BlobRecord, Candidate, Collected, Counters, Finding, GcQueue, LinkBlob, ManifestRecord,
-    MetaStore, Moment, MountBlob, Page, PushManifest, PutManifest, RepositoryRecord, Result,
-    ScrubRecord, Standing, TagRecord, Timestamp, UnlinkBlob, UploadRecord, Use, Verdict, Waiting,
+    Amount, BlobRecord, Candidate, Collected, Counters, Explanation, Finding, GcQueue, LinkBlob,
+    ManifestRecord, MetaStore, Moment, MountBlob, Page, PushManifest, PutManifest,
+    RepositoryRecord, Result, ScrubRecord, Standing, TagRecord, Timestamp, UnlinkBlob,
+    UploadRecord, Use, Verdict, Waiting,
 };
 use crate::disk::{self, Vfs};
 use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Shard, Tag, UploadId};
@@ -409,6 +411,11 @@ impl MetaStore for RedbMeta {
     ) -> Result<Waiting> {
         let before = [eligible_before_uptime_seconds, untagged_before_uptime_seconds];
         self.read(move |snapshot| snapshot.waiting(before)).await
+    }
+
+    async fn explain(&self, digest: &Digest, limit: usize) -> Result<Option<Explanation>> {
+        let digest = *digest;
+        self.read(move |snapshot| snapshot.explain(&digest, limit)).await
     }
 
     async fn condemn(&self, batch: Vec<Candidate>) -> Result<Vec<Candidate>> {
