@@ -17,6 +17,7 @@ use crate::meta::redb::{Options as DatabaseOptions, RedbMeta};
 use crate::ops::clock::SystemClock;
 use crate::ops::random::OsRandom;
 use crate::ops::{Blocking, Clock, Random};
+use crate::registry::backup::{Exports, Tools};
 use crate::registry::identity::{self, Identity, Paths};
 use crate::registry::{self, Registry};
 
@@ -61,6 +62,7 @@ pub struct App {
     registry: Registry,
     meta: Arc<RedbMeta>,
     identity: Arc<Identity>,
+    tools: Tools,
     http: http::Options,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -143,6 +145,11 @@ impl Store {
     }
 }
 
+/// What long work needs of this machine.
+pub fn tools(clock: Arc<dyn Clock>) -> Tools {
+    Tools { vfs: Arc::new(OsVfs), blocking: Blocking::Pool, random: Arc::new(OsRandom), clock }
+}
+
 impl App {
     /// Opens the store and everything on it; nothing is served yet.
     pub async fn open(options: Options) -> anyhow::Result<Self> {
@@ -158,7 +165,8 @@ impl App {
         )
         .await?;
         let (meta, identity) = (store.meta, store.identity);
-        Ok(Self { registry, meta, identity, http: options.http, clock, random })
+        let tools = tools(Arc::clone(&clock));
+        Ok(Self { registry, meta, identity, tools, http: options.http, clock, random })
     }
 
     /// The domain.
@@ -181,6 +189,12 @@ impl App {
         let room = tokio::spawn(async move { room.run_room(room_stop).await });
         let (scrub, scrub_stop) = (self.registry.clone(), background.clone());
         let scrub = tokio::spawn(async move { scrub.run_scrub(scrub_stop).await });
+        let exports = {
+            let (registry, stop) = (self.registry.clone(), background.clone());
+            let paths = self.identity.paths();
+            let exports = Exports::new(self.tools.clone(), &paths.own, &paths.database);
+            tokio::spawn(async move { registry.run_exports(exports, stop).await })
+        };
         let beat_stop = CancellationToken::new();
         let beat = {
             let (registry, identity) = (self.registry.clone(), Arc::clone(&self.identity));
@@ -208,6 +222,7 @@ impl App {
         finish(room).await;
         finish(scrub).await;
         finish(collector).await;
+        finish(exports).await;
         beat_stop.cancel();
         finish(beat).await;
         tokio::select! {
@@ -222,7 +237,13 @@ impl App {
     /// Answers commands beside the server. Without its socket the registry serves all the same.
     fn admin(&self, stop: CancellationToken) -> impl Future<Output = ()> + use<> {
         let path = self.identity.paths().socket.clone();
-        let (registry, clock) = (self.registry.clone(), Arc::clone(&self.clock));
+        let clock = Arc::clone(&self.clock);
+        let context = http::admin::Context {
+            registry: self.registry.clone(),
+            served: true,
+            root: self.identity.paths().root.clone(),
+            tools: self.tools.clone(),
+        };
         let patience = self.http.drain_timeout;
         let listener = http::admin::bind(&path);
         async move {
@@ -233,7 +254,7 @@ impl App {
                         clock.sleep(patience).await;
                     };
                     tokio::select! {
-                        served = http::admin::serve(listener, registry, stop.clone()) => served,
+                        served = http::admin::serve(listener, context, stop.clone()) => served,
                         () = deadline => Ok(()),
                     }
                 }

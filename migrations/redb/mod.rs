@@ -29,6 +29,9 @@ pub struct Step {
 /// Every step, oldest first.
 pub const ALL: &[Step] = &[m0001_initial::STEP, m0002_collector::STEP];
 
+/// The version after the last step.
+pub const NEWEST: u32 = ALL[ALL.len() - 1].to;
+
 const _: () = assert!(is_dense(ALL), "steps are numbered from 1 without a gap");
 
 /// Whether step `i` leads to version `i + 1`.

@@ -1,6 +1,6 @@
 //! Blobs as files, in the tree of distribution.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -59,12 +59,19 @@ impl FsBlobs {
         blocking: Blocking,
         random: Arc<dyn Random>,
     ) -> Result<Self> {
-        let tree = Arc::new(Tree::open(Arc::clone(&vfs), root)?);
-        let syncs = DirectorySyncs::new(vfs, blocking);
-        Ok(Self { tree, syncs, uploads: Uploads::default(), blocking, random })
+        Ok(Self::of_tree(Tree::open(vfs, root)?, blocking, random))
     }
 
-    async fn run<T: Send + 'static>(
+    pub(super) fn of_tree(tree: Tree, blocking: Blocking, random: Arc<dyn Random>) -> Self {
+        let syncs = DirectorySyncs::new(Arc::clone(&tree.vfs), blocking);
+        Self { tree: Arc::new(tree), syncs, uploads: Uploads::default(), blocking, random }
+    }
+
+    pub(super) async fn sync(&self, directories: &[PathBuf], step: Step) -> Result<()> {
+        Ok(self.syncs.sync(directories, step).await?)
+    }
+
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Tree) -> Result<T> + Send + 'static,
     ) -> Result<T> {

@@ -15,6 +15,7 @@ mod layout;
 mod memory;
 #[cfg(test)]
 mod model_tests;
+mod names;
 mod staging;
 mod tree;
 mod verify;

@@ -63,6 +63,11 @@ impl Tree {
         Ok(tree)
     }
 
+    /// A tree that is there, for reading.
+    pub(super) fn existing_at(vfs: Arc<dyn Vfs>, root: &Path) -> Self {
+        Self { vfs, layout: Layout::new(root), durable: Mutex::default() }
+    }
+
     /// A rename does not cross file systems: better to refuse than to fail at the first push.
     fn check_one_file_system(&self) -> Result<()> {
         let device = |path: &Path| Ok::<_, disk::Error>(self.vfs.metadata(path)?.map(|m| m.device));

@@ -21,10 +21,12 @@ use crate::app::{self, Store};
 use crate::config::{self, Config};
 use crate::http::admin::job::{End, Line};
 use crate::http::admin::{Context as AdminContext, Refusal, router};
+use crate::meta::MetaStore;
+use crate::meta::redb::RedbMeta;
 use crate::ops::clock::SystemClock;
 use crate::ops::random::OsRandom;
 use crate::registry::Registry;
-use crate::registry::identity::Paths;
+use crate::registry::identity::{Identity, Paths};
 
 /// The image's configuration file, used by commands inside a container.
 const IMAGE_CONFIG: &str = "/etc/docker/registry/config.yml";
@@ -44,7 +46,14 @@ pub enum Admin {
     /// The running server.
     Server(PathBuf),
     /// The store itself, opened by this process.
-    Store(Router),
+    Store {
+        /// What answers in place of a server.
+        router: Router,
+        /// Its facts.
+        meta: Arc<RedbMeta>,
+        /// Holds the store's lock: no server may start meanwhile.
+        _identity: Arc<Identity>,
+    },
 }
 
 /// The settings of the registry that a command is about.
@@ -78,11 +87,21 @@ impl Admin {
                 root.display()
             );
         }
-        let store = Store::open(&root, options.database).await?;
+        let Store { meta, blobs, identity } = Store::open(&root, options.database).await?;
         let (clock, random) = (Arc::new(SystemClock::start()), Arc::new(OsRandom));
-        let registry =
-            Registry::open(store.meta, store.blobs, clock, random, options.registry).await?;
-        Ok(Self::Store(router(AdminContext { registry, served: false })))
+        let tools = app::tools(clock.clone());
+        let facts = Arc::clone(&meta) as Arc<dyn MetaStore>;
+        let registry = Registry::open(facts, blobs, clock, random, options.registry).await?;
+        let context = AdminContext { registry, served: false, root, tools };
+        Ok(Self::Store { router: router(context), meta, _identity: identity })
+    }
+
+    /// Closes a store that this process opened, so that the next start need not repair it.
+    pub async fn close(self) -> anyhow::Result<()> {
+        match self {
+            Self::Server(_) => Ok(()),
+            Self::Store { meta, .. } => Ok(meta.close().await?),
+        }
     }
 
     /// The answer to `path` with `query`.
@@ -138,7 +157,7 @@ impl Admin {
 
     async fn send(&self, request: Request<Body>) -> anyhow::Result<Response<Body>> {
         match self {
-            Self::Store(router) => Ok(router.clone().oneshot(request).await?),
+            Self::Store { router, .. } => Ok(router.clone().oneshot(request).await?),
             Self::Server(socket) => ask(socket, request).await,
         }
     }

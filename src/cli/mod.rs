@@ -1,6 +1,7 @@
 //! Commands. Only here and in `main` errors are plain texts with their causes.
 
 mod admin;
+mod backup;
 mod config_check;
 mod display;
 mod explain;
@@ -9,6 +10,8 @@ mod garbage_collect;
 mod health;
 mod human;
 mod ls;
+mod migrate;
+mod restore;
 mod serve;
 
 use std::io::Write;
@@ -99,6 +102,13 @@ enum Command {
         #[command(flatten)]
         config: ConfigOption,
     },
+    /// Back up the store while it is being pushed to, list or verify backups. Works beside a
+    /// running server.
+    Backup(backup::Arguments),
+    /// Make a store out of a backup, or a lost metadata.redb out of an export.
+    Restore(restore::Arguments),
+    /// Tell the schema of the store, or bring it up to this release's.
+    Migrate(migrate::Arguments),
     /// Ask the running server whether it is ready: exit code 0 if so, 1 if not.
     Health(ConfigOption),
     /// List where a build for the crash tests can be made to die.
@@ -138,6 +148,9 @@ pub fn run() -> ExitCode {
             explain::run(&digest, json, config.config, out)
         }
         Command::GarbageCollect(arguments) => garbage_collect::run(arguments, out),
+        Command::Backup(arguments) => backup::run(arguments, out),
+        Command::Restore(arguments) => restore::run(arguments, out),
+        Command::Migrate(arguments) => migrate::run(arguments, out),
         Command::Health(config) => health::run(config.config, out),
         #[cfg(feature = "failpoints")]
         Command::Failpoints => crate::disk::failpoint::list()

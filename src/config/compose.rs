@@ -137,6 +137,7 @@ impl Reader<'_> {
             gc_untagged,
             scrub: self.scrub(),
             verify_on_read: self.boolean("kelson.storage.verifyonread"),
+            export_interval: self.duration("kelson.backup.interval"),
             urls_allow,
             urls_deny,
             platforms: self.platforms(),

@@ -72,6 +72,7 @@ pub(super) const EFFECTIVE: &[Key] = &[
     with("kelson.scrub.rate", Size { min: 0, max: 1 << 40 }, "16MiB"),
     with("kelson.manifests.sparse", Choice(&["none", "images", "indexes", "all"]), "none"),
     with("kelson.manifests.maxsize", Size { min: 1024, max: 64 * MIB }, "4MiB"),
+    with("kelson.backup.interval", Duration { min_seconds: 0 }, "6h"),
     with("kelson.gc.grace", Duration { min_seconds: 0 }, "24h"),
     with("kelson.gc.lease", Duration { min_seconds: 0 }, "6h"),
     key("kelson.gc.untagged", Duration { min_seconds: 0 }),

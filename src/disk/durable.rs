@@ -153,6 +153,25 @@ fn write_beside(
     vfs.rename(temporary, path)
 }
 
+/// Syncs a finished file, gives it its name, and syncs the name (V1). The steps are those of the
+/// data and of the name.
+pub fn name_file(
+    vfs: &dyn Vfs,
+    file: &dyn VfsFile,
+    from: &Path,
+    to: &Path,
+    [data, name]: [Step; 2],
+) -> Result<()> {
+    sync_file(file, data)?;
+    rename_durable(vfs, from, to, name)
+}
+
+/// Renames what is durable, and syncs the new name and the old one's absence.
+pub fn rename_durable(vfs: &dyn Vfs, from: &Path, to: &Path, step: Step) -> Result<()> {
+    vfs.rename(from, to)?;
+    sync_dirs(vfs, [from, to].into_iter().filter_map(parent), step)
+}
+
 fn remove_if_there(vfs: &dyn Vfs, path: &Path) -> Result<()> {
     match vfs.remove_file(path) {
         Err(error) if !error.is_not_found() => Err(error),

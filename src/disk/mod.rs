@@ -14,14 +14,17 @@ mod os;
 pub(crate) mod probe;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod stream;
 
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use os::OsVfs;
 use rustix::io::Errno;
+
+pub use os::OsVfs;
+pub use stream::{FileReader, FileWriter};
 
 /// The [`Error::operation`] of a failed sync, of every implementation.
 pub const SYNC: &str = "sync";

@@ -3,6 +3,7 @@
 //! HTTP over a Unix socket that only its owner may open. The same router answers a command that
 //! opened the store itself, because no server runs.
 
+mod backups;
 mod fsck;
 mod gc;
 pub mod job;
@@ -11,7 +12,7 @@ mod lists;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::registry::backup::Tools;
 use crate::registry::{self, Registry};
 
 /// What a command is told when its question cannot be answered.
@@ -38,6 +40,10 @@ pub struct Context {
     pub registry: Registry,
     /// Whether a server serves it; otherwise the command has it for itself.
     pub served: bool,
+    /// Its root directory.
+    pub root: PathBuf,
+    /// What long work needs of the machine.
+    pub tools: Tools,
 }
 
 /// The paths of the admin socket.
@@ -51,6 +57,8 @@ pub fn router(context: Context) -> Router {
         .route("/blobs", get(lists::blobs))
         .route("/scrub", get(scrub))
         .route("/fsck", post(fsck::fsck))
+        .route("/backup", post(backups::back_up))
+        .route("/schema", get(backups::schema))
         .with_state(context)
 }
 
@@ -69,10 +77,9 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 /// Answers on the socket until `stop`.
 pub async fn serve(
     listener: UnixListener,
-    registry: Registry,
+    context: Context,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let context = Context { registry, served: true };
     axum::serve(listener, router(context)).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 

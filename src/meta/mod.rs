@@ -23,6 +23,7 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod explain;
+pub mod export;
 mod garbage;
 mod integrity;
 pub mod memory;
@@ -61,8 +62,13 @@ pub enum Error {
     #[error("the database is damaged: {0}")]
     Corrupt(String),
     /// The database was written by a newer release.
-    #[error("the database has schema {found}, this release knows up to {supported}")]
+    #[error(
+        "the database has schema {found} of release {release}, this release knows up to \
+         {supported}; use release {release} or a newer one"
+    )]
     SchemaTooNew {
+        /// The release that made it so.
+        release: String,
         /// Its version.
         found: u32,
         /// The newest that this release knows.
@@ -71,6 +77,9 @@ pub enum Error {
     /// The file is a database, but not one of this program.
     #[error("the database is not Kelson's: {0}")]
     Foreign(String),
+    /// An export cannot be read or written.
+    #[error(transparent)]
+    Export(#[from] export::Error),
     /// I/O on a file.
     #[error(transparent)]
     Disk(#[from] disk::Error),
@@ -335,4 +344,20 @@ pub trait MetaStore: Send + Sync + Debug + 'static {
 
     /// Whether a failed commit has made the store read-only.
     fn is_poisoned(&self) -> bool;
+
+    /// What writes exports of this store; `None` where nothing is stored that could be lost.
+    fn exporter(&self) -> Option<&dyn Exporter> {
+        None
+    }
+}
+
+/// A store that can be written to one file, and made anew from it.
+pub trait Exporter: Send + Sync {
+    /// Writes every fact of one snapshot as an [`export`]; `now` goes into its header. Blocks, and
+    /// must end soon: what is changed meanwhile cannot be overwritten before it does, so `out`
+    /// fails when it takes too long.
+    fn export(&self, now: Timestamp, out: &mut dyn std::io::Write) -> Result<export::Totals>;
+
+    /// Rises with every write that can have changed what an export would hold. Not stored.
+    fn changes(&self) -> u64;
 }

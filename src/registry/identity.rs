@@ -108,6 +108,15 @@ pub enum Error {
          renamed into place", .0.display(), .1.display()
     )]
     FileSystems(PathBuf, PathBuf),
+    /// A restore has begun here.
+    #[error(
+        "{} is being restored, or a restore was cut short; finish it with `kelson restore`, \
+         or remove .kelson-restore in it", .0.display()
+    )]
+    Restoring(PathBuf),
+    /// There is no store whose database could be repaired.
+    #[error("{} is missing: there is no store here", .0.display())]
+    Nothing(PathBuf),
     /// I/O on a file.
     #[error(transparent)]
     Disk(#[from] disk::Error),
@@ -202,6 +211,13 @@ pub struct Identity {
 /// can be refused without the database. Blocks.
 pub fn claim(vfs: Arc<dyn Vfs>, paths: Paths) -> Result<Claim, Error> {
     let stored = read(vfs.as_ref(), &paths.store)?;
+    let restoring = restoring(&paths.root);
+    // An empty directory may be left of a restore that was finished.
+    if vfs.metadata(&restoring)?.is_some()
+        && (stored.is_none() || vfs.metadata(&restoring.join(RESTORED))?.is_some())
+    {
+        return Err(Error::Restoring(paths.root));
+    }
     let root_exists = vfs.metadata(&paths.root)?.is_some();
     if stored.is_none() && vfs.metadata(&paths.tree)?.is_some() {
         // A new store gets its tree after its `store.json`: no crash leaves one without it.
@@ -229,7 +245,51 @@ pub fn claim(vfs: Arc<dyn Vfs>, paths: Paths) -> Result<Claim, Error> {
     Ok(Claim { vfs, paths, lock, stored })
 }
 
-fn open_lock(vfs: &dyn Vfs, path: &Path) -> disk::Result<Arc<dyn VfsFile>> {
+/// Where a store is restored before it gets its place in `root`.
+pub(in crate::registry) fn restoring(root: &Path) -> PathBuf {
+    root.join(".kelson-restore")
+}
+
+/// The file in [`restoring`] that says that all is there and only its place is missing.
+pub(in crate::registry) const RESTORED: &str = "done";
+
+/// Locks a store whose database may be missing or damaged. Blocks.
+pub(in crate::registry) fn claim_for_repair(
+    vfs: Arc<dyn Vfs>,
+    paths: Paths,
+) -> Result<Claim, Error> {
+    let stored = read(vfs.as_ref(), &paths.store)?;
+    if stored.is_none() {
+        return Err(Error::Nothing(paths.store));
+    }
+    let lock = open_lock(vfs.as_ref(), &paths.lock)?;
+    if !lock.try_lock()? {
+        return Err(Error::Locked(paths.root));
+    }
+    check_file_systems(vfs.as_ref(), &paths)?;
+    Ok(Claim { vfs, paths, lock, stored })
+}
+
+/// Writes the `store.json` of a restored database, durably. Blocks.
+pub(in crate::registry) fn write_restored(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+    id: [u8; 16],
+    transactions: u64,
+) -> Result<(), Error> {
+    let uuid = UploadId::from_bytes(id).to_string();
+    let file = StoreFile { uuid, format: FORMAT, origin: Origin::Created, transactions };
+    write(vfs, &paths.store, &file, [Step::RestoredIdentityData, Step::RestoredIdentityName])
+}
+
+fn write(vfs: &dyn Vfs, path: &Path, file: &StoreFile, steps: [Step; 2]) -> Result<(), Error> {
+    let mut text = serde_json::to_vec_pretty(file)
+        .map_err(|error| Error::Damaged { path: path.to_owned(), reason: error.to_string() })?;
+    text.push(b'\n');
+    Ok(durable::write_atomic(vfs, path, &text, 0o600, steps)?)
+}
+
+pub(in crate::registry) fn open_lock(vfs: &dyn Vfs, path: &Path) -> disk::Result<Arc<dyn VfsFile>> {
     match vfs.open(path, Open::Create { mode: 0o600 }) {
         Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
             vfs.open(path, Open::ReadWrite)
@@ -278,6 +338,25 @@ impl Claim {
     /// Whether there is no store yet.
     pub fn is_new(&self) -> bool {
         self.stored.is_none()
+    }
+
+    /// The uuid in `store.json`.
+    pub fn uuid(&self) -> Option<&str> {
+        self.stored.as_ref().map(|stored| stored.uuid.as_str())
+    }
+
+    /// The transactions that `store.json` knows of.
+    pub fn transactions(&self) -> u64 {
+        self.stored.as_ref().map_or(0, |stored| stored.transactions)
+    }
+
+    /// Whether [`Claim::confirm`] would take this database.
+    pub async fn fits(&self, meta: &dyn MetaStore) -> bool {
+        let id = meta.store_id().await.ok().flatten();
+        let id = id.map(|id| UploadId::from_bytes(id).to_string());
+        let transactions = meta.counters().await.map(|counters| counters.transactions);
+        id.as_deref() == self.uuid()
+            && transactions.is_ok_and(|transactions| transactions >= self.transactions())
     }
 
     /// Checks the open database against `store.json`; in a new store, writes both identities.
@@ -342,16 +421,10 @@ impl Identity {
         let mut file = self.file.lock().await;
         debug_assert!(transactions >= file.transactions, "the counter only rises");
         file.transactions = transactions;
-        let mut text = serde_json::to_vec_pretty(&*file).map_err(|error| Error::Damaged {
-            path: self.paths.store.clone(),
-            reason: error.to_string(),
-        })?;
-        text.push(b'\n');
         let (vfs, path) = (Arc::clone(&self.vfs), self.paths.store.clone());
+        let written = file.clone();
         let steps = [Step::IdentityData, Step::IdentityName];
-        let write = move || durable::write_atomic(vfs.as_ref(), &path, &text, 0o600, steps);
-        self.blocking.run(write).await?;
-        Ok(())
+        self.blocking.run(move || write(vfs.as_ref(), &path, &written, steps)).await
     }
 }
 

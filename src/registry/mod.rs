@@ -10,6 +10,7 @@
 //! R7 what a client was told to be there stays for a lease, unless somebody deletes it: the lease
 //!    is taken before the row is read, and looked at after the row was condemned.
 
+pub mod backup;
 mod blobs;
 pub mod error;
 mod examine;

@@ -48,6 +48,8 @@ pub struct Options {
     pub gc_lease: Duration,
     /// `kelson.gc.untagged`: the age at which untagged manifests go; `None`: they are kept.
     pub gc_untagged: Option<Duration>,
+    /// `kelson.backup.interval`: how often the database is exported beside it; zero: never.
+    pub export_interval: Duration,
     /// `validation.manifests.urls.allow`: when not empty, layer URLs must match one.
     pub urls_allow: Vec<regex::Regex>,
     /// `validation.manifests.urls.deny`: layer URLs must match none.
@@ -75,6 +77,7 @@ impl Default for Options {
             verify_on_read: false,
             gc_lease: Duration::from_secs(6 * 3600),
             gc_untagged: None,
+            export_interval: Duration::from_secs(6 * 3600),
             urls_allow: Vec::new(),
             urls_deny: Vec::new(),
             platforms: None,

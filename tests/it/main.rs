@@ -7,6 +7,8 @@
 mod support;
 
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod blobs;
 #[cfg(test)]
 mod catalog;

@@ -45,10 +45,44 @@ pub enum Step {
     DatabaseCopyData = 18,
     /// Its name, before the schema changes.
     DatabaseCopyName = 19,
+    /// `store.json` of a restored store, before it gets its name.
+    RestoredIdentityData = 20,
+    /// Its name, before the store gets its place.
+    RestoredIdentityName = 21,
+    /// The name of a directory of backups and of those above it.
+    DestinationRoot = 22,
+    /// `backup.json`, before it gets its name.
+    MarkerData = 23,
+    /// Its name and that of `generations`, before anything else is in a backup.
+    MarkerName = 24,
+    /// The names of the contents of a backup or of a restored store.
+    CopiedNames = 25,
+    /// The export of a generation, before it gets its name.
+    GenerationData = 26,
+    /// Its name, before the backup is said to be finished.
+    GenerationName = 27,
+    /// The name of the root of a restored store and of those above it.
+    RestoreRoot = 28,
+    /// That a restored store is whole, before that is said.
+    RestoreMarkerData = 29,
+    /// The name of that, before anything gets its place.
+    RestoreMarkerName = 30,
+    /// The place of a part of a restored store, before the next gets its own.
+    RestorePlace = 31,
+    /// That a restore is over, before it is said to be.
+    RestoreEnd = 32,
+    /// The name of a database made of an export, and the new one of the database before it.
+    RestoredDatabaseName = 33,
+    /// The name of `exports`.
+    ExportsFolder = 34,
+    /// An automatic export, before it gets its name.
+    ExportData = 35,
+    /// Its name, before older ones are removed.
+    ExportName = 36,
 }
 
 impl Step {
-    /// Every step, in the order of their numbers.
+    /// Every step of a store that is served, in the order of their numbers.
     pub const ALL: [Self; 19] = [
         Self::UploadData,
         Self::UploadNames,
@@ -69,5 +103,26 @@ impl Step {
         Self::TreePrivate,
         Self::DatabaseCopyData,
         Self::DatabaseCopyName,
+    ];
+
+    /// Every step of backups, restores and exports, likewise.
+    pub const BACKUPS: [Self; 17] = [
+        Self::RestoredIdentityData,
+        Self::RestoredIdentityName,
+        Self::DestinationRoot,
+        Self::MarkerData,
+        Self::MarkerName,
+        Self::CopiedNames,
+        Self::GenerationData,
+        Self::GenerationName,
+        Self::RestoreRoot,
+        Self::RestoreMarkerData,
+        Self::RestoreMarkerName,
+        Self::RestorePlace,
+        Self::RestoreEnd,
+        Self::RestoredDatabaseName,
+        Self::ExportsFolder,
+        Self::ExportData,
+        Self::ExportName,
     ];
 }

@@ -13,7 +13,7 @@ use crate::registry::Error;
 use crate::registry::gc::Pass;
 
 pub async fn collect(State(context): State<Context>, Json(pass): Json<Pass>) -> Response {
-    let Context { registry, served } = context;
+    let Context { registry, served, .. } = context;
     if served && pass.grace_seconds.is_some() {
         let error = "a server serves the store, and its clients rely on the configured grace; \
                      stop it first, or leave --grace out";

@@ -29,10 +29,12 @@ pub fn duplicate(error: &Error) -> Error {
         Error::Full => Error::Full,
         Error::Poisoned => Error::Poisoned,
         Error::Corrupt(text) => Error::Corrupt(text.clone()),
-        Error::SchemaTooNew { found, supported } => {
-            Error::SchemaTooNew { found: *found, supported: *supported }
+        Error::SchemaTooNew { release, found, supported } => {
+            let release = release.clone();
+            Error::SchemaTooNew { release, found: *found, supported: *supported }
         }
         Error::Foreign(text) => Error::Foreign(text.clone()),
+        Error::Export(error) => Error::Backend(error.to_string()),
         Error::Disk(error) => Error::Disk(error.duplicate()),
         Error::Backend(text) => Error::Backend(text.clone()),
     }
@@ -43,7 +45,9 @@ pub fn duplicate(error: &Error) -> Error {
 pub fn needs_reopening(error: &Error) -> bool {
     match error {
         Error::Full | Error::Poisoned | Error::Disk(_) | Error::Backend(_) => true,
-        Error::Corrupt(_) | Error::SchemaTooNew { .. } | Error::Foreign(_) => false,
+        Error::Corrupt(_) | Error::SchemaTooNew { .. } | Error::Foreign(_) | Error::Export(_) => {
+            false
+        }
     }
 }
 

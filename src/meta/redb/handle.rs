@@ -18,7 +18,7 @@ use super::backend::{Backend, FileState};
 use super::error::{duplicate, needs_reopening};
 use super::migrations::{self, Step};
 use super::tables::Snapshot;
-use super::{Options, migrate};
+use super::{Inspection, Options, migrate};
 use crate::disk::ballast::Ballast;
 use crate::disk::{self, Open, Vfs, VfsFile, durable};
 
@@ -73,16 +73,9 @@ impl Handle {
         options: Options,
         steps: &[Step],
     ) -> Result<Self> {
-        let state = State { database: None, generation: 0, read_only: None, closed: false };
         let ballast = open_ballast(&vfs, path, options.ballast_size_bytes);
-        let handle = Self {
-            vfs,
-            path: path.to_owned(),
-            options,
-            file: Arc::new(FileState { ballast, ..FileState::default() }),
-            turn: Mutex::default(),
-            state: RwLock::new(state),
-        };
+        let file = FileState { ballast, ..FileState::default() };
+        let handle = Self { file: Arc::new(file), ..Self::unopened(vfs, path, options) };
         remove_if_there(&*handle.vfs, &handle.beside("new"))?;
         if handle.vfs.metadata(path)?.is_none() {
             handle.create(steps)?;
@@ -90,6 +83,38 @@ impl Handle {
         let database = handle.open_migrated(steps)?;
         write(&handle.state).database = Some(database);
         Ok(handle)
+    }
+
+    /// Which schema the database has; [`Inspection`].
+    pub(super) fn inspect(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        options: Options,
+        steps: &[Step],
+    ) -> Result<Inspection> {
+        let handle = Self::unopened(vfs, path, options);
+        let size_bytes = handle.vfs.open(path, Open::Read)?.size_bytes()?;
+        let database = handle.open_frozen()?;
+        let found = guarded(|| migrate::version(&database.begin_read()?))?;
+        let schema = found.ok_or_else(|| Error::Corrupt("it has no tables".to_owned()))?;
+        let supported = migrate::newest(steps);
+        if schema > supported {
+            return Err(too_new(&database, schema, supported));
+        }
+        let steps = steps.iter().filter(|step| step.to > schema).copied().collect();
+        Ok(Inspection { schema, supported, steps, size_bytes })
+    }
+
+    fn unopened(vfs: Arc<dyn Vfs>, path: &Path, options: Options) -> Self {
+        let state = State { database: None, generation: 0, read_only: None, closed: false };
+        Self {
+            vfs,
+            path: path.to_owned(),
+            options,
+            file: Arc::default(),
+            turn: Mutex::default(),
+            state: RwLock::new(state),
+        }
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
@@ -102,13 +127,34 @@ impl Handle {
             let error = std::io::ErrorKind::NotFound.into();
             return Err(disk::Error::new("open", &self.path, error).into());
         }
+        self.build(|database| migrate::run(database, 0, steps, self.options.now))
+    }
+
+    /// Makes a new database at `path`, which `fill` fills; nothing is left after an error.
+    pub(super) fn make<T>(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        options: Options,
+        fill: impl FnOnce(&Database) -> Result<T>,
+    ) -> Result<T> {
+        let handle = Self::unopened(vfs, path, options);
+        let new = handle.beside("new");
+        remove_if_there(&*handle.vfs, &new)?;
+        // What failed is reported; a file left over is removed by the next call.
+        handle.build(|database| guarded(|| fill(database))).inspect_err(|_| {
+            let _ = handle.vfs.remove_file(&new);
+        })
+    }
+
+    fn build<T>(&self, fill: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
         let new = self.beside("new");
         let file = self.vfs.open(&new, Open::Create { mode: MODE })?;
         let database = self.open_file(Arc::clone(&file))?;
-        migrate::run(&database, 0, steps, self.options.now)?;
+        let filled = fill(&database)?;
         database.close()?;
         let steps = [durable::Step::NewDatabaseData, durable::Step::NewDatabaseName];
-        self.publish(&*file, &new, &self.path, steps)
+        self.publish(&*file, &new, &self.path, steps)?;
+        Ok(filled)
     }
 
     /// Syncs a finished file, gives it its name, syncs the name (V1).
@@ -131,7 +177,7 @@ impl Handle {
         let found = guarded(|| migrate::version(&database.begin_read()?))?;
         let found = found.ok_or_else(|| Error::Corrupt("it has no tables".to_owned()))?;
         if found > supported {
-            return Err(Error::SchemaTooNew { found, supported });
+            return Err(too_new(&database, found, supported));
         }
         if found == supported {
             return Ok(database);
@@ -349,6 +395,13 @@ fn open_ballast(vfs: &Arc<dyn Vfs>, path: &Path, size_bytes: u64) -> Option<Ball
             tracing::warn!(%error, "no room is set aside for a full disk");
             None
         }
+    }
+}
+
+fn too_new(database: &Database, found: u32, supported: u32) -> Error {
+    match guarded(|| migrate::release_of(&database.begin_read()?, found)) {
+        Ok(release) => Error::SchemaTooNew { release, found, supported },
+        Err(error) => error,
     }
 }
 

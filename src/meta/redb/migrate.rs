@@ -99,6 +99,15 @@ fn without_schema(transaction: &ReadTransaction) -> Result<Option<u32>> {
     }
 }
 
+/// The release that took the step to this version.
+pub fn release_of(transaction: &ReadTransaction, version: u32) -> Result<String> {
+    let schema = transaction.open_table(SCHEMA)?;
+    let taken = schema.get(format!("{HISTORY}{version:04}").as_str())?;
+    let taken = taken.map(|taken| Taken::decode(taken.value())).transpose()?;
+    // A release from long after this one may keep its history elsewhere.
+    Ok(taken.map_or_else(|| "unknown".to_owned(), |taken| taken.release))
+}
+
 /// Refuses a database of the current version whose tables are not those of this release.
 pub fn check_tables(transaction: &ReadTransaction) -> Result<()> {
     let unknown = transaction.list_tables()?.find(|table| !tables::is_known(table.name()));

@@ -264,8 +264,13 @@ async fn an_older_database_is_copied_and_brought_up() {
     original.plant(Path::new(PATH), &before);
     assert_eq!(dump(&open(&copy).unwrap()), dump(&open(&original).unwrap()));
     let newer = open(&vfs).unwrap_err();
-    assert!(matches!(newer, Error::SchemaTooNew { found: 3, supported: 2 }), "{newer}");
-    assert_eq!(newer.to_string(), "the database has schema 3, this release knows up to 2");
+    assert!(matches!(newer, Error::SchemaTooNew { found: 3, supported: 2, .. }), "{newer}");
+    let release = env!("CARGO_PKG_VERSION");
+    let expected = format!(
+        "the database has schema 3 of release {release}, this release knows up to 2; \
+         use release {release} or a newer one"
+    );
+    assert_eq!(newer.to_string(), expected);
 }
 
 /// Fails at the first, second, ... write or sync of an upgrade, cuts the power, opens again.

@@ -10,6 +10,7 @@ mod collector;
 mod dump;
 mod error;
 mod explain;
+mod export;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(feature = "fuzzing")]
@@ -30,11 +31,14 @@ mod tables;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upgrade_tests;
 mod writer;
 mod writes;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -45,15 +49,19 @@ use self::writer::{Queue, Sender, Writer};
 use self::writes::Operation;
 #[cfg(any(test, feature = "conformance"))]
 use super::Garbage;
+use super::export::Totals;
 use super::{
-    Amount, BlobRecord, Candidate, Collected, Counters, Explanation, Finding, GcQueue, LinkBlob,
-    ManifestRecord, MetaStore, Moment, MountBlob, Page, PushManifest, PutManifest,
+    Amount, BlobRecord, Candidate, Collected, Counters, Explanation, Exporter, Finding, GcQueue,
+    LinkBlob, ManifestRecord, MetaStore, Moment, MountBlob, Page, PushManifest, PutManifest,
     RepositoryRecord, Result, ScrubRecord, Standing, TagRecord, Timestamp, UnlinkBlob,
     UploadRecord, Use, Verdict, Waiting,
 };
 use crate::disk::{self, Vfs};
 use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Shard, Tag, UploadId};
 use crate::ops::Blocking;
+
+pub use export::LEAP;
+pub use migrations::Step;
 
 /// Transactions of a database that was made, and perhaps given its store's name, and never used:
 /// one for each step of its schema, and one for the name.
@@ -87,6 +95,26 @@ impl Default for Options {
     }
 }
 
+/// Which schema a database has, and the way to this release's.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// Its schema.
+    pub schema: u32,
+    /// This release's.
+    pub supported: u32,
+    /// What leads there, in order; nothing when they are the same.
+    pub steps: Vec<Step>,
+    /// Length of the file.
+    pub size_bytes: u64,
+}
+
+impl Inspection {
+    /// Length of the copy that is made before the first step.
+    pub fn copy_size_bytes(&self) -> u64 {
+        if self.steps.is_empty() { 0 } else { self.size_bytes }
+    }
+}
+
 /// A metadata store in one redb file. Dropping the last clone ends the writer; [`Self::close`]
 /// says whether that went well.
 #[derive(Debug, Clone)]
@@ -94,6 +122,8 @@ pub struct RedbMeta {
     handle: Arc<Handle>,
     blocking: Blocking,
     writes: Writes,
+    /// Writes since it was opened that can have changed what an export would hold.
+    changes: Arc<AtomicU64>,
 }
 
 /// Who drives the writer.
@@ -115,6 +145,9 @@ impl std::fmt::Debug for Writes {
 }
 
 impl RedbMeta {
+    /// The schema of this release, which every open database has.
+    pub const SCHEMA: u32 = migrations::NEWEST;
+
     /// Opens the database at `path`, bringing an older schema up to this release's (a copy of
     /// the file is left at `<path>.v<version>`); creates it when it is missing. Blocks.
     ///
@@ -142,7 +175,15 @@ impl RedbMeta {
                 Writes::Thread(sender)
             }
         };
-        Ok(Self { handle, blocking, writes })
+        Ok(Self { handle, blocking, writes, changes: Arc::default() })
+    }
+
+    /// Looks at the database at `path` and changes nothing, not even to repair it. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn inspect(vfs: Arc<dyn Vfs>, path: &Path, options: Options) -> Result<Inspection> {
+        Handle::inspect(vfs, path, options, migrations::ALL)
     }
 
     /// Commits what is queued and closes the database, so that the next start need not repair
@@ -156,6 +197,23 @@ impl RedbMeta {
     /// Writes the whole database as text, one snapshot. Blocks.
     pub fn dump(&self, out: &mut dyn std::io::Write) -> Result<()> {
         self.handle.read_once(|snapshot| dump::dump(snapshot, out))
+    }
+
+    /// Makes a database at `path` out of an export, of this or an older schema, checks it, and
+    /// gives it its name. It has seen `transactions`, or those of the export if they are more, and
+    /// [`LEAP`]. Blocks.
+    ///
+    /// # Errors
+    /// [`super::Error::Export`] for a damaged export, [`super::Error::Corrupt`] for one whose facts
+    /// break an invariant, [`super::Error::SchemaTooNew`]; nothing is left then.
+    pub fn import(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        options: Options,
+        source: impl std::io::Read,
+        transactions: u64,
+    ) -> Result<super::export::Header> {
+        export::import(vfs, path, options, source, transactions)
     }
 
     /// Facts that do not agree with each other or break an invariant, of one snapshot. Reads the
@@ -189,6 +247,11 @@ impl RedbMeta {
     }
 
     async fn write<O: Operation>(&self, operation: O) -> Result<O::Answer> {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.write_uncounted(operation).await
+    }
+
+    async fn write_uncounted<O: Operation>(&self, operation: O) -> Result<O::Answer> {
         let answer = self.writes.sender().write(operation).await?;
         self.writes.drive().await;
         answer.get().await
@@ -460,7 +523,7 @@ impl MetaStore for RedbMeta {
     }
 
     async fn advance_uptime(&self, seconds: u64) -> Result<()> {
-        self.write(writes::AdvanceUptime(seconds)).await
+        self.write_uncounted(writes::AdvanceUptime(seconds)).await
     }
 
     async fn counters(&self) -> Result<Counters> {
@@ -507,5 +570,19 @@ impl MetaStore for RedbMeta {
 
     fn is_poisoned(&self) -> bool {
         self.handle.is_poisoned()
+    }
+
+    fn exporter(&self) -> Option<&dyn Exporter> {
+        Some(self)
+    }
+}
+
+impl Exporter for RedbMeta {
+    fn export(&self, now: Timestamp, out: &mut dyn std::io::Write) -> Result<Totals> {
+        self.handle.read_once(|snapshot| export::write(snapshot, now, out))
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 }

@@ -27,12 +27,15 @@
 //! The list of a manifest's references is one row beside the manifest, not part of it: every
 //! pull reads the manifest's row, and only a push or a delete needs the list.
 
+use std::io::Write;
+
 use redb::{
     ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, TableHandle,
     WriteTransaction,
 };
 
-use super::super::Result;
+use super::super::export::{self, TableKind};
+use super::super::{Error, Result};
 
 /// Bytes as a key or value.
 pub type Bytes = &'static [u8];
@@ -165,6 +168,52 @@ impl<'t> Tables<'t> {
     }
 }
 
+/// A table of any kind, to fill a database from an export.
+pub enum AnyTable<'t> {
+    /// Bytes to bytes.
+    Bytes(Table<'t, Bytes, Bytes>),
+    /// Texts to bytes.
+    Texts(Table<'t, &'static str, Bytes>),
+    /// Texts to numbers.
+    Names(Table<'t, &'static str, u64>),
+    /// Numbers to bytes.
+    Numbers(Table<'t, u64, Bytes>),
+}
+
+impl<'t> AnyTable<'t> {
+    /// Opens or makes the table of that name, which may be one of an older schema.
+    pub fn open(transaction: &'t WriteTransaction, kind: TableKind, name: &str) -> Result<Self> {
+        Ok(match kind {
+            TableKind::Bytes => Self::Bytes(transaction.open_table(TableDefinition::new(name))?),
+            TableKind::Texts => Self::Texts(transaction.open_table(TableDefinition::new(name))?),
+            TableKind::Names => Self::Names(transaction.open_table(TableDefinition::new(name))?),
+            TableKind::Numbers => {
+                Self::Numbers(transaction.open_table(TableDefinition::new(name))?)
+            }
+        })
+    }
+
+    /// Adds a row; numbers are eight bytes, big-endian.
+    pub fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        match self {
+            Self::Bytes(table) => drop(table.insert(key, value)?),
+            Self::Texts(table) => drop(table.insert(text(key)?, value)?),
+            Self::Names(table) => drop(table.insert(text(key)?, number(value)?)?),
+            Self::Numbers(table) => drop(table.insert(number(key)?, value)?),
+        }
+        Ok(())
+    }
+}
+
+fn text(key: &[u8]) -> Result<&str> {
+    std::str::from_utf8(key).map_err(|_| Error::Corrupt("a key is not UTF-8".to_owned()))
+}
+
+fn number(bytes: &[u8]) -> Result<u64> {
+    let bytes = bytes.try_into().map_err(|_| Error::Corrupt("a number is cut".to_owned()))?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
 /// A table of one read transaction.
 pub type View = ReadOnlyTable<Bytes, Bytes>;
 
@@ -206,6 +255,40 @@ impl Snapshot {
     /// Opens the table; see the module's table.
     pub fn outbox(&self) -> Result<ReadOnlyTable<u64, Bytes>> {
         Ok(self.0.open_table(OUTBOX)?)
+    }
+
+    /// The transaction itself.
+    pub fn transaction(&self) -> &ReadTransaction {
+        &self.0
+    }
+
+    /// Writes every table with its rows.
+    pub fn export<W: Write>(&self, out: &mut export::Writer<W>) -> Result<()> {
+        out.table(TableKind::Texts, SCHEMA.name())?;
+        for row in self.schema()?.iter()? {
+            let (name, value) = row?;
+            out.row(name.value().as_bytes(), value.value())?;
+        }
+        for table in [REPOSITORY_NAMES, REPOSITORY_IDS] {
+            out.table(TableKind::Names, table.name())?;
+            for row in self.0.open_table(table)?.iter()? {
+                let (name, id) = row?;
+                out.row(name.value().as_bytes(), &id.value().to_be_bytes())?;
+            }
+        }
+        for table in ROWS {
+            out.table(TableKind::Bytes, table.name())?;
+            for row in self.0.open_table(table)?.iter()? {
+                let (key, value) = row?;
+                out.row(key.value(), value.value())?;
+            }
+        }
+        out.table(TableKind::Numbers, OUTBOX.name())?;
+        for row in self.outbox()?.iter()? {
+            let (sequence, event) = row?;
+            out.row(&sequence.value().to_be_bytes(), event.value())?;
+        }
+        Ok(())
     }
 
     /// Refuses a database in which a table is missing or of another type.
