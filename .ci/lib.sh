@@ -227,3 +227,51 @@ make_busybox_root() {
     printf 'NAME="BusyBox"\nID=busybox\nPRETTY_NAME="%s"\n' \
         "$(/bin/busybox | head -1 | cut -d' ' -f1,2)" >"$folder/etc/os-release"
 }
+
+# run_suite NAME: run_NAME in a shell of its own, so that its first failing command ends it.
+run_suite() {
+    local name=$1 began=$SECONDS status=0
+    say ""
+    say "=== $name"
+    set +e
+    (
+        trap - EXIT INT TERM
+        set -e
+        "run_$name"
+    )
+    status=$?
+    set -e
+    local seconds=$((SECONDS - began))
+    if ((status == 0)); then
+        summary+=("PASS $name (${seconds} s)")
+        passed=$((passed + 1))
+    else
+        summary+=("FAIL $name (${seconds} s, exit status $status)")
+        failed=$((failed + 1))
+    fi
+    say "=== ${summary[-1]}"
+}
+
+# run_suites [NAME...]: these, or else all of $suites; goes on after a failure, so that one run
+# shows them all, and ends with a summary and their figures.
+run_suites() {
+    local name log=$work/output.log
+    passed=0 failed=0 summary=()
+    for name in "$@"; do
+        [[ " ${suites[*]} " == *" $name "* ]] || die "no suite $name; there are: ${suites[*]}"
+    done
+    (($#)) || set -- "${suites[@]}"
+    # In a container or a fresh machine these are what the scripts themselves lean on.
+    apt_install curl=curl python3=python3 cc=gcc git=git
+    for name in "$@"; do
+        # No pipe: it would keep the summary in a shell of its own.
+        run_suite "$name" > >(tee -a "$log")
+        wait "$!" || true
+    done
+    say ""
+    grep '^RESULT ' "$log" || true
+    printf '%s\n' "${summary[@]}"
+    say "whole run: $((SECONDS / 60)) min $((SECONDS % 60)) s"
+    say "$passed passed, $failed failed"
+    ((failed == 0))
+}
