@@ -155,6 +155,7 @@ impl App {
     pub async fn open(options: Options) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let random: Arc<dyn Random> = Arc::new(OsRandom);
+        let vfs = file_system(&options.root)?;
         let store = Store::open(&options.root, options.database).await?;
         let registry = Registry::open(
             Arc::clone(&store.meta) as Arc<dyn MetaStore>,
@@ -165,7 +166,7 @@ impl App {
         )
         .await?;
         let (meta, identity) = (store.meta, store.identity);
-        let tools = tools(Arc::clone(&clock));
+        let tools = Tools { vfs, ..tools(Arc::clone(&clock)) };
         Ok(Self { registry, meta, identity, tools, http: options.http, clock, random })
     }
 

@@ -141,7 +141,7 @@ class Registry:
 
 
 class Kelson(Registry):
-    """As released, with a collector that never rests."""
+    """As released, with a collector and exports that never rest."""
 
     name = "kelson"
     collects = resumes = atomic = strict = True
@@ -156,7 +156,8 @@ class Kelson(Registry):
                 "REGISTRY_HTTP_DRAINTIMEOUT": "10s",
                 "REGISTRY_LOG_ACCESSLOG_DISABLED": "true",
                 "REGISTRY_KELSON_GC_UNSAFE": "true", "REGISTRY_KELSON_GC_GRACE": "1s",
-                "REGISTRY_KELSON_GC_LEASE": "1s"}
+                "REGISTRY_KELSON_GC_LEASE": "1s",
+                "REGISTRY_KELSON_BACKUP_INTERVAL": "1s"}
 
     def paths(self):
         return (os.path.join(self.root, "docker/registry/v2/blobs"),

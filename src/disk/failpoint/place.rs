@@ -16,16 +16,26 @@ pub enum Place {
     DatabaseHeader,
     NewDatabase,
     NewDatabaseHeader,
+    Ballast,
+    /// Another database beside it: before a schema changed, made of an export, or damaged.
+    DatabaseCopy,
+    Exports,
+    Export,
+    NewExport,
     Staging,
     Upload,
     UploadData,
     Quarantine,
     Quarantined,
+    /// A store that is being restored.
+    Restoring,
     Tree,
     Algorithm,
     Shard,
     Blob,
     BlobData,
+    /// Neither in the store nor above it.
+    Outside,
     Other,
 }
 
@@ -43,16 +53,23 @@ impl Place {
             Self::DatabaseHeader => "database-header",
             Self::NewDatabase => "new-database",
             Self::NewDatabaseHeader => "new-database-header",
+            Self::Ballast => "ballast",
+            Self::DatabaseCopy => "database-copy",
+            Self::Exports => "exports",
+            Self::Export => "export",
+            Self::NewExport => "new-export",
             Self::Staging => "staging",
             Self::Upload => "upload",
             Self::UploadData => "upload-data",
             Self::Quarantine => "quarantine",
             Self::Quarantined => "quarantined",
+            Self::Restoring => "restoring",
             Self::Tree => "tree",
             Self::Algorithm => "algorithm",
             Self::Shard => "shard",
             Self::Blob => "blob",
             Self::BlobData => "blob-data",
+            Self::Outside => "outside",
             Self::Other => "other",
         }
     }
@@ -70,7 +87,7 @@ impl Place {
 /// What `path` is in the store below `root`.
 pub(super) fn of(root: &Path, path: &Path) -> Place {
     let Ok(inner) = path.strip_prefix(root) else {
-        return if root.starts_with(path) { Place::AboveRoot } else { Place::Other };
+        return if root.starts_with(path) { Place::AboveRoot } else { Place::Outside };
     };
     let parts: Vec<&str> = inner.iter().map(|part| part.to_str().unwrap_or_default()).collect();
     match parts[..] {
@@ -81,11 +98,17 @@ pub(super) fn of(root: &Path, path: &Path) -> Place {
         ["kelson", "store.json.tmp"] => Place::NewIdentity,
         ["kelson", "metadata.redb"] => Place::Database,
         ["kelson", "metadata.redb.new"] => Place::NewDatabase,
+        ["kelson", "metadata.redb.ballast"] => Place::Ballast,
+        ["kelson", name] if is_copy(name) => Place::DatabaseCopy,
+        ["kelson", "exports"] => Place::Exports,
+        ["kelson", "exports", "next.tmp"] => Place::NewExport,
+        ["kelson", "exports", name] if name.ends_with(".export") => Place::Export,
         ["kelson", "staging"] => Place::Staging,
         ["kelson", "staging", _] => Place::Upload,
         ["kelson", "staging", _, "data"] => Place::UploadData,
         ["kelson", "quarantine"] => Place::Quarantine,
         ["kelson", "quarantine", _] => Place::Quarantined,
+        [".kelson-restore", ..] => Place::Restoring,
         ["docker"] | ["docker", "registry"] | ["docker", "registry", "v2"] => Place::Tree,
         ["docker", "registry", "v2", "blobs", ref below @ ..] => match below {
             [] => Place::Tree,
@@ -97,6 +120,13 @@ pub(super) fn of(root: &Path, path: &Path) -> Place {
         },
         _ => Place::Other,
     }
+}
+
+/// Whether this is `metadata.redb` with `copy`, a version, `import` or `damaged-` and a time.
+fn is_copy(name: &str) -> bool {
+    let Some(kind) = name.strip_prefix("metadata.redb.") else { return false };
+    let version = kind.strip_prefix('v').is_some_and(|version| version.parse::<u32>().is_ok());
+    version || kind == "copy" || kind == "import" || kind.starts_with("damaged-")
 }
 
 #[cfg(test)]
@@ -113,7 +143,20 @@ mod tests {
         assert_eq!(place("/srv/r/docker/registry/v2"), "tree");
         assert_eq!(place("/srv/r/docker/registry/v2/blobs/sha256"), "algorithm");
         assert_eq!(place("/srv/r/docker/registry/v2/blobs/sha256/ab/abc/data"), "blob-data");
-        for strange in ["/etc", "/srv/r/kelson/x", "/srv/r/docker/registry/v2/repositories"] {
+        assert_eq!(place("/srv/r/kelson/metadata.redb.ballast"), "ballast");
+        assert_eq!(place("/srv/r/kelson/exports/00000000000000000001.export"), "export");
+        assert_eq!(place("/srv/r/kelson/exports/next.tmp"), "new-export");
+        for copy in ["copy", "v1", "import", "damaged-1"] {
+            let path = format!("/srv/r/kelson/metadata.redb.{copy}");
+            assert_eq!(place(&path), "database-copy");
+        }
+        assert_eq!(place("/srv/r/.kelson-restore/LOCK"), "restoring");
+        assert_eq!(place("/backups/generations/000001.export"), "outside");
+        for strange in [
+            "/srv/r/kelson/metadata.redb.vx",
+            "/srv/r/kelson/x",
+            "/srv/r/docker/registry/v2/repositories",
+        ] {
             assert_eq!(place(strange), "other");
         }
     }
