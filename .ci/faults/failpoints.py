@@ -78,7 +78,7 @@ def attempts(when, chance):
     if when == "start":
         return [(1, DEATH_LIMITS_S[0], False)]
     first, second, third = DEATH_LIMITS_S
-    return [(chance.randint(1, LATEST), first, False), (1, second, False), (1, third, True)]
+    return [(chance.randint(1, LATEST), first, False), (1, second, True), (1, third, False)]
 
 
 class Walk:
