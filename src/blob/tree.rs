@@ -42,10 +42,10 @@ pub(super) struct Existing {
 }
 
 impl Tree {
-    /// Makes the fixed directories, durably, and checks that they lie on one file system.
+    /// Makes the fixed directories, durably, and checks that they lie on one file system. The name
+    /// of the root itself is the business of whoever made or locked it.
     pub(super) fn open(vfs: Arc<dyn Vfs>, root: &Path) -> Result<Self> {
         let layout = Layout::new(root);
-        make_root(&*vfs, root)?;
         for directory in ["docker", "docker/registry", "docker/registry/v2"] {
             create_dir_durable(
                 &*vfs,
@@ -55,7 +55,7 @@ impl Tree {
             )?;
         }
         create_dir_durable(&*vfs, &layout.blobs(), BLOB_DIRECTORY_MODE, Step::TreeBlobs)?;
-        for directory in [layout.private(), layout.staging(), layout.quarantine()] {
+        for directory in [layout.staging(), layout.quarantine()] {
             create_dir_durable(&*vfs, &directory, PRIVATE_DIRECTORY_MODE, Step::TreePrivate)?;
         }
         let tree = Self { vfs, layout, durable: Mutex::default() };
@@ -227,16 +227,6 @@ impl Tree {
             Err(error) if !error.is_not_found() && !error.is_taken() => Err(error.into()),
             _ => Ok(removed),
         }
-    }
-}
-
-/// The root directory. One that is there, such as a volume, may lie in a directory that we must
-/// not open: then its name is the business of whoever made it.
-fn make_root(vfs: &dyn Vfs, root: &Path) -> Result<()> {
-    let existed = vfs.metadata(root)?.is_some();
-    match create_dir_durable(vfs, root, BLOB_DIRECTORY_MODE, Step::TreeRoot) {
-        Err(error) if existed && error.source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        made => Ok(made?),
     }
 }
 

@@ -16,9 +16,9 @@ fn probed() -> (tempfile::TempDir, ProbeVfs) {
 fn made_directories_are_durable_with_their_ancestors() {
     let (root, probe) = probed();
     let deep = root.path().join("a/b/c");
-    create_dir_durable(&probe, &deep, 0o700, Step::Own).unwrap();
+    create_dir_durable(&probe, &deep, 0o700, Step::Root).unwrap();
     assert!(probe.is_durable(&deep), "V1");
-    create_dir_durable(&probe, &deep, 0o700, Step::Own).unwrap();
+    create_dir_durable(&probe, &deep, 0o700, Step::Root).unwrap();
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn the_name_of_a_directory_that_was_only_found_becomes_durable() {
     let found = root.path().join("found");
     probe.create_dir(&found, 0o700).unwrap();
     assert!(!probe.is_durable(&found));
-    create_dir_durable(&probe, &found, 0o700, Step::Own).unwrap();
+    create_dir_durable(&probe, &found, 0o700, Step::Root).unwrap();
     assert!(probe.is_durable(&found), "V1");
 }
 
@@ -36,9 +36,9 @@ fn a_file_in_a_directorys_place_is_an_error() {
     let (root, probe) = probed();
     let file = root.path().join("file");
     fs::write(&file, b"kept").unwrap();
-    let error = create_dir_durable(&probe, &file, 0o700, Step::Own).unwrap_err();
+    let error = create_dir_durable(&probe, &file, 0o700, Step::Root).unwrap_err();
     assert_eq!(error.source.kind(), io::ErrorKind::NotADirectory);
-    assert!(create_dir_durable(&probe, &file.join("below"), 0o700, Step::Own).is_err());
+    assert!(create_dir_durable(&probe, &file.join("below"), 0o700, Step::Root).is_err());
     assert_eq!(fs::read(&file).unwrap(), b"kept");
 }
 

@@ -135,11 +135,11 @@ fn space_is_that_of_the_file_system() {
 fn files_and_directories_can_be_synced_and_replaced_atomically() {
     let root = tempfile::tempdir().unwrap();
     let deep = root.path().join("a/b");
-    durable::create_dir_durable(&OsVfs, &deep, 0o700, Step::Own).unwrap();
+    durable::create_dir_durable(&OsVfs, &deep, 0o700, Step::Root).unwrap();
     let file = OsVfs.open(&deep.join("file"), Open::Create { mode: 0o600 }).unwrap();
     file.write_all_at(b"content", 0).unwrap();
     durable::sync_file(&*file, Step::UploadData).unwrap();
-    durable::sync_dirs(&OsVfs, [deep.as_path(), root.path(), deep.as_path()], Step::Own).unwrap();
+    durable::sync_dirs(&OsVfs, [deep.as_path(), root.path(), deep.as_path()], Step::Root).unwrap();
     durable::write_atomic(
         &OsVfs,
         &deep.join("file"),
@@ -152,6 +152,6 @@ fn files_and_directories_can_be_synced_and_replaced_atomically() {
     assert_eq!(file.size_bytes().unwrap(), 7, "the open file is still the old one");
 
     let gone =
-        durable::sync_dirs(&OsVfs, [root.path().join("gone").as_path()], Step::Own).unwrap_err();
+        durable::sync_dirs(&OsVfs, [root.path().join("gone").as_path()], Step::Root).unwrap_err();
     assert!(gone.is_not_found() && !gone.is_failed_sync(), "{gone}");
 }

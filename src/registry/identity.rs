@@ -234,7 +234,12 @@ pub fn claim(vfs: Arc<dyn Vfs>, paths: Paths) -> Result<Claim, Error> {
         Err(error) if !root_exists || error.is_failed_sync() => return Err(error.into()),
         _ => {}
     }
-    durable::create_dir_durable(vfs.as_ref(), &paths.own, 0o700, Step::Own)?;
+    // Its name becomes durable with that of `docker` beside it, which is made after `store.json`
+    // and before anything can be pushed; if it is lost until then, nothing is.
+    match vfs.create_dir(&paths.own, 0o700) {
+        Err(error) if !error.is_taken() => return Err(error.into()),
+        _ => {}
+    }
     let lock = open_lock(vfs.as_ref(), &paths.lock)?;
     if !lock.try_lock()? {
         return Err(Error::Locked(paths.root));

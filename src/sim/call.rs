@@ -22,6 +22,8 @@ pub enum Call {
     Push(usize, usize),
     /// A blob in two requests: repository, blob.
     Chunks(usize, usize),
+    /// A blob of which only the first half comes: repository, blob.
+    Half(usize, usize),
     /// Of a blob from the first repository into the second.
     Mount(usize),
     /// A manifest: repository, manifest, tag.
@@ -65,9 +67,10 @@ pub struct World<'a> {
 
 impl Call {
     /// Those of the exhaustive short cases.
-    pub const SHORT: [Self; 13] = [
+    pub const SHORT: [Self; 14] = [
         Self::Push(0, 2),
         Self::Push(0, 3),
+        Self::Half(0, 6),
         Self::Mount(1),
         Self::Put(0, 1, 0),
         Self::Put(0, 3, 1),
@@ -86,7 +89,8 @@ impl Call {
         let repository = random.below(2);
         match random.below(22) {
             0..=2 => Self::Push(repository, random.below(7)),
-            3..=5 => Self::Chunks(repository, random.below(7)),
+            3 | 4 => Self::Chunks(repository, random.below(7)),
+            5 => Self::Half(repository, random.below(7)),
             6 | 7 => Self::Mount(random.below(7)),
             8..=11 => Self::Put(repository, random.below(6), random.below(2)),
             12 => Self::Untag(repository, random.below(2)),
@@ -131,7 +135,9 @@ impl Call {
                 vec![blob(0, UPLOADED, Value::Present), Effect::new(Key::Upload, Value::Absent)]
             }
             Self::Append => vec![Effect::new(Key::Upload, Value::Grown)],
-            Self::Spill | Self::Beat | Self::Restart | Self::Plant(_) => Vec::new(),
+            Self::Half(..) | Self::Spill | Self::Beat | Self::Restart | Self::Plant(_) => {
+                Vec::new()
+            }
         }
     }
 
@@ -161,6 +167,12 @@ impl Call {
                 let blob = &universe.blobs[n];
                 let chunk = chunk(blob.bytes.clone());
                 registry.push_blob(&repositories[to], &blob.digest, chunk).await?;
+            }
+            Self::Half(to, n) => {
+                let bytes = &universe.blobs[n].bytes;
+                let upload = registry.begin_upload(&repositories[to], Algorithm::Sha256).await?;
+                let first = chunk(bytes.slice(..bytes.len() / 2));
+                registry.append_upload(&repositories[to], upload.id, first).await?;
             }
             Self::Chunks(to, n) => {
                 let blob = &universe.blobs[n];
@@ -248,6 +260,7 @@ impl fmt::Display for Call {
         match self {
             Self::Push(a, b) => write!(f, "push.{a}.{b}"),
             Self::Chunks(a, b) => write!(f, "chunks.{a}.{b}"),
+            Self::Half(a, b) => write!(f, "half.{a}.{b}"),
             Self::Mount(a) => write!(f, "mount.{a}"),
             Self::Put(a, b, c) => write!(f, "put.{a}.{b}.{c}"),
             Self::Untag(a, b) => write!(f, "untag.{a}.{b}"),
@@ -272,6 +285,7 @@ impl Call {
         Some(match (name, numbers.as_slice()) {
             ("push", [a @ 0..2, b @ 0..7]) => Self::Push(*a, *b),
             ("chunks", [a @ 0..2, b @ 0..7]) => Self::Chunks(*a, *b),
+            ("half", [a @ 0..2, b @ 0..7]) => Self::Half(*a, *b),
             ("mount", [a @ 0..7]) => Self::Mount(*a),
             ("put", [a @ 0..2, b @ 0..6, c @ 0..2]) => Self::Put(*a, *b, *c),
             ("untag", [a @ 0..2, b @ 0..2]) => Self::Untag(*a, *b),

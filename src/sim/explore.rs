@@ -369,7 +369,8 @@ pub fn case_of(mode: Mode, seed: u64, number: u64) -> Option<Case> {
 }
 
 fn first_start(seed: u64, number: u64) -> Option<Case> {
-    let calls: [&[Call]; 4] = [
+    let calls: [&[Call]; 5] = [
+        &[Call::Half(0, 1)],
         &[Call::Push(0, 1)],
         &[Call::Push(0, 0), Call::Push(0, 1), Call::Put(0, 0, 0), Call::Spill],
         &[Call::Chunks(0, 3), Call::Restart, Call::Push(0, 3)],

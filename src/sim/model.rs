@@ -132,6 +132,12 @@ impl History {
         self.records.iter().any(|record| record.call == call && record.begun_by(cut))
     }
 
+    /// Whether some upload was being finished by then.
+    pub fn has_finished_any(&self, cut: usize) -> bool {
+        let finishes = |call| matches!(call, Call::Finish | Call::Chunks(..));
+        self.records.iter().any(|record| finishes(record.call) && record.begun_by(cut))
+    }
+
     /// Why this value may not be there after a power cut at `cut`; `None` when it may.
     pub fn contradicts(
         &self,

@@ -35,6 +35,8 @@ pub struct Recovered {
     pub values: Rc<BTreeMap<Key, Value>>,
     /// Whether the upload has no file any more: a power cut while it is finished may leave its row.
     pub upload_gone: bool,
+    /// Whether that is so for an upload that some call began.
+    pub begun_gone: bool,
     /// Breaches that need no knowledge of the run.
     pub violations: Vec<String>,
     /// What the recovery did to the disk.
@@ -73,9 +75,16 @@ pub fn recover(base: &Base, disk: Disk, known: &mut Known) -> Result<(Engine, Re
     let dump = hash_of(&engine.dump()?);
     let world = base.world();
     let (values, violations) = known.of(dump, &engine, &world)?;
-    let upload_gone = false;
-    let mut recovered =
-        Recovered { transactions, dump, values, upload_gone, violations, recording };
+    let begun_gone = block_on(is_begun_gone(&engine, &world))?;
+    let mut recovered = Recovered {
+        transactions,
+        dump,
+        values,
+        upload_gone: false,
+        begun_gone,
+        violations,
+        recording,
+    };
     block_on(check_contents(&engine, &world, &mut recovered.violations));
     if let Some(Value::Offset(offset)) = recovered.values.get(&Key::Upload) {
         match check_staged(&vfs, &world, *offset as usize) {
@@ -119,6 +128,23 @@ async fn check_content(engine: &Engine, digest: &Digest, bytes: &Bytes) -> Resul
     let read = file.reader.read(0, bytes.len()).await.map_err(|error| error.to_string())?;
     if read == *bytes { Ok(()) } else { Err("its file has wrong bytes".to_owned()) }
 }
+
+/// Whether the row of an upload that some call began says that it has more bytes than there are.
+async fn is_begun_gone(engine: &Engine, world: &World<'_>) -> Result<bool, String> {
+    let rows = engine.store.meta.uploads(u64::MAX, None, UPLOADS_MAX).await;
+    let rows = rows.map_err(|error| error.to_string())?;
+    for row in rows.into_iter().filter(|row| row.id != world.upload) {
+        let path = Layout::new(Path::new(super::engine::ROOT)).upload_data(row.id);
+        let found = engine.vfs.metadata(&path).map_err(|error| error.to_string())?;
+        if found.is_none_or(|found| found.size_bytes < row.offset) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// More than a case begins.
+const UPLOADS_MAX: usize = 1000;
 
 /// Bytes of an upload that its row says are durable; `false`: there is no file.
 fn check_staged(vfs: &SimVfs, world: &World<'_>, offset: usize) -> Result<bool, String> {
@@ -240,6 +266,9 @@ pub fn judge(base: &Base, run: &Run, cut: usize, found: &Recovered) -> Vec<Strin
     }
     if found.upload_gone && !run.history.has_begun(Call::Finish, cut) {
         violations.push("I3: the upload has a row and no bytes".to_owned());
+    }
+    if found.begun_gone && !run.history.has_finished_any(cut) {
+        violations.push("I3: an upload that a call began has a row and no bytes".to_owned());
     }
     for (key, value) in found.values.iter() {
         let first = base.values[key];

@@ -21,69 +21,63 @@ pub enum Step {
     PublishedNames = 6,
     /// What a commit wrote to the database.
     DatabaseData = 7,
-    /// A new database, before it gets its name.
-    NewDatabaseData = 8,
-    /// Its name, before `store.json` says that there is one.
-    NewDatabaseName = 9,
+    /// The name of a new database, before `store.json` says that there is one.
+    NewDatabaseName = 8,
     /// The name of the store's root.
-    Root = 10,
-    /// The name of `kelson/`.
-    Own = 11,
+    Root = 9,
     /// `store.json`, before it gets its name.
-    IdentityData = 12,
+    IdentityData = 10,
     /// Its name, before there is anything that only a store has.
-    IdentityName = 13,
-    /// The name of the root of the tree of blobs.
-    TreeRoot = 14,
-    /// The names of the directories down to that tree.
-    TreeParents = 15,
+    IdentityName = 11,
+    /// The names of the directories down to the tree of blobs, and with them that of `kelson/`.
+    TreeParents = 12,
     /// The name of `blobs`.
-    TreeBlobs = 16,
+    TreeBlobs = 13,
     /// The names of `staging` and its neighbours.
-    TreePrivate = 17,
+    TreePrivate = 14,
     /// The copy of a database before its schema changes, before the copy gets its name.
-    DatabaseCopyData = 18,
+    DatabaseCopyData = 15,
     /// Its name, before the schema changes.
-    DatabaseCopyName = 19,
+    DatabaseCopyName = 16,
     /// `store.json` of a restored store, before it gets its name.
-    RestoredIdentityData = 20,
+    RestoredIdentityData = 17,
     /// Its name, before the store gets its place.
-    RestoredIdentityName = 21,
+    RestoredIdentityName = 18,
     /// The name of a directory of backups and of those above it.
-    DestinationRoot = 22,
+    DestinationRoot = 19,
     /// `backup.json`, before it gets its name.
-    MarkerData = 23,
+    MarkerData = 20,
     /// Its name and that of `generations`, before anything else is in a backup.
-    MarkerName = 24,
+    MarkerName = 21,
     /// The names of the contents of a backup or of a restored store.
-    CopiedNames = 25,
+    CopiedNames = 22,
     /// The export of a generation, before it gets its name.
-    GenerationData = 26,
+    GenerationData = 23,
     /// Its name, before the backup is said to be finished.
-    GenerationName = 27,
+    GenerationName = 24,
     /// The name of the root of a restored store and of those above it.
-    RestoreRoot = 28,
+    RestoreRoot = 25,
     /// That a restored store is whole, before that is said.
-    RestoreMarkerData = 29,
+    RestoreMarkerData = 26,
     /// The name of that, before anything gets its place.
-    RestoreMarkerName = 30,
+    RestoreMarkerName = 27,
     /// The place of a part of a restored store, before the next gets its own.
-    RestorePlace = 31,
+    RestorePlace = 28,
     /// That a restore is over, before it is said to be.
-    RestoreEnd = 32,
+    RestoreEnd = 29,
     /// The name of a database made of an export, and the new one of the database before it.
-    RestoredDatabaseName = 33,
+    RestoredDatabaseName = 30,
     /// The name of `exports`.
-    ExportsFolder = 34,
+    ExportsFolder = 31,
     /// An automatic export, before it gets its name.
-    ExportData = 35,
+    ExportData = 32,
     /// Its name, before older ones are removed.
-    ExportName = 36,
+    ExportName = 33,
 }
 
 impl Step {
     /// Every step of a store that is served, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 16] = [
         Self::UploadData,
         Self::UploadNames,
         Self::SpilledData,
@@ -91,13 +85,10 @@ impl Step {
         Self::KeptData,
         Self::PublishedNames,
         Self::DatabaseData,
-        Self::NewDatabaseData,
         Self::NewDatabaseName,
         Self::Root,
-        Self::Own,
         Self::IdentityData,
         Self::IdentityName,
-        Self::TreeRoot,
         Self::TreeParents,
         Self::TreeBlobs,
         Self::TreePrivate,

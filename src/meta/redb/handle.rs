@@ -149,11 +149,12 @@ impl Handle {
     fn build<T>(&self, fill: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
         let new = self.beside("new");
         let file = self.vfs.open(&new, Open::Create { mode: MODE })?;
-        let database = self.open_file(Arc::clone(&file))?;
+        let database = self.open_file(file)?;
         let filled = fill(&database)?;
+        // This syncs whatever its commits have not, as `Step::DatabaseData`.
         database.close()?;
-        let steps = [durable::Step::NewDatabaseData, durable::Step::NewDatabaseName];
-        self.publish(&*file, &new, &self.path, steps)?;
+        self.vfs.rename(&new, &self.path)?;
+        durable::sync_dirs(&*self.vfs, self.path.parent(), durable::Step::NewDatabaseName)?;
         Ok(filled)
     }
 

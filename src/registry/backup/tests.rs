@@ -36,7 +36,7 @@ impl Fixture {
 
     pub(super) async fn on(vfs: Arc<dyn Vfs>, base: &Path) -> Self {
         let (root, random) = (base.join("store"), Arc::new(OsRandom));
-        create_dir_durable(&*vfs, &root.join("kelson"), 0o700, Step::Own).unwrap();
+        create_dir_durable(&*vfs, &root.join("kelson"), 0o700, Step::Root).unwrap();
         let path = Paths::new(&root).database;
         let options = DatabaseOptions::default();
         let meta = RedbMeta::open(Arc::clone(&vfs), &path, options, Blocking::Inline).unwrap();
