@@ -29,8 +29,8 @@ const AHEAD_FROM_BYTES: u64 = 4 << 20;
 /// One in so many inodes is left free, up to [`INODES_LEFT_MAX`] of them.
 const INODE_SHARE: u64 = 100;
 const INODES_LEFT_MAX: u64 = 1000;
-/// A content takes its file and the directory of that.
-const INODES_PER_FILE: u64 = 2;
+/// A content takes its file, the directory of that, and at worst the one of its first byte.
+const INODES_PER_FILE: u64 = 3;
 
 /// How much can still be added.
 #[derive(Debug)]

@@ -113,10 +113,10 @@ async fn few_inodes_are_little_room() {
         account.learn(space(free_inodes), 50 * MIB, 0, Duration::ZERO);
         assert_eq!(account.fits(0, Duration::ZERO), fits, "{free_inodes}");
     }
-    account.awaited.files = 198;
+    account.awaited.files = 132;
     assert!(account.fits(0, Duration::ZERO));
-    account.awaited.files = 199;
-    assert!(!account.fits(0, Duration::ZERO), "R6: each needs two");
+    account.awaited.files = 133;
+    assert!(!account.fits(0, Duration::ZERO), "R6: each needs three");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Registry;
 use super::error::Result;
+use crate::blob;
 use crate::meta::{BlobState, Place};
 use crate::oci::Digest;
 
@@ -41,15 +42,24 @@ impl Registry {
     pub async fn spill_once(&self) -> Result<Report> {
         let mut report = Report::default();
         let (mut after, mut failed) = (None, None);
+        let mut batch_max = BATCH_MAX;
         let awaited = self.inner.room.awaited();
         loop {
             let meta = &self.inner.meta;
-            let batch = meta.unspilled(after.as_ref(), BATCH_MAX, BATCH_SIZE_BYTES_MAX).await?;
+            let batch = meta.unspilled(after.as_ref(), batch_max, BATCH_SIZE_BYTES_MAX).await?;
             let Some((last, _)) = batch.last() else { break };
-            after = Some(*last);
+            let (last, length) = (*last, batch.len());
             let digests: Vec<_> = batch.iter().map(|(digest, _)| *digest).collect();
             let _stripes = self.inner.stripes.lock_all(digests.iter()).await;
-            let spilled = self.inner.blobs.spill(self.still_there(batch).await?).await?;
+            let spilled = match self.inner.blobs.spill(self.still_there(batch).await?).await {
+                // What does not fit as a whole may fit in part, and then it is that much less.
+                Err(blob::Error::Full(_)) if length > 1 => {
+                    batch_max = length / 2;
+                    continue;
+                }
+                spilled => spilled?,
+            };
+            after = Some(last);
             report.contents += spilled.durable.len();
             report.failed += spilled.failed.len();
             meta.mark_spilled(spilled.durable).await?;

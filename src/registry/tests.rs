@@ -423,6 +423,33 @@ async fn contents_that_get_no_file_do_not_hold_up_the_others() {
     assert!(digests.iter().all(|digest| layout.blob_data(digest).is_file()));
 }
 
+#[tokio::test]
+async fn contents_that_do_not_fit_together_get_their_files_in_parts() {
+    use crate::disk::probe::{Class, ENOSPC, ProbeVfs};
+    let root = tempfile::tempdir().unwrap();
+    let inline = crate::ops::Blocking::Inline;
+    let probe = ProbeVfs::new(Arc::new(crate::disk::OsVfs), root.path());
+    let vfs = Arc::new(probe.clone());
+    let blobs = crate::blob::FsBlobs::open(vfs, root.path(), inline, Arc::new(OsRandom)).unwrap();
+    let registry = Registry::open(
+        Arc::new(MemoryMeta::default()),
+        Arc::new(blobs),
+        Arc::new(ManualClock::default()),
+        Arc::new(OsRandom),
+        Options::default(),
+    );
+    let registry = registry.await.unwrap();
+    for number in 0..40_u32 {
+        let content = number.to_be_bytes();
+        let digest = Digest::of(Algorithm::Sha256, &content);
+        registry.push_blob(&repo("a"), &digest, whole(&content)).await.unwrap();
+    }
+    probe.fail(Class::CreateDir, 30, ENOSPC, false);
+    assert_eq!(registry.spill_once().await.unwrap().contents, 40);
+    assert!(probe.heal(), "the disk was full once");
+    assert!(probe.violations().is_empty());
+}
+
 const MIB: u64 = 1 << 20;
 
 #[tokio::test]
