@@ -332,14 +332,35 @@ impl Registry {
     ) -> Result<u64> {
         staging.sync().await?;
         let offset = staging.offset();
+        session.set_doubtful();
         self.inner.meta.save_upload(session.record(offset)).await?;
         session.set_durable(offset);
         Ok(offset)
     }
 
+    /// Makes sure that the session's row says what it is known to say, also after a crash. A commit
+    /// that failed may still be on the disk until the database takes writes again, and what the
+    /// row then says must be in the file: until this succeeds, nothing is cut off it (R1).
+    async fn settle(&self, session: &Session) -> Result<()> {
+        if !session.is_doubtful() {
+            return Ok(());
+        }
+        let durable = session.durable();
+        if durable == 0 {
+            self.inner.meta.forget_upload(session.id).await?;
+        } else {
+            self.inner.meta.save_upload(session.record(durable)).await?;
+        }
+        session.set_durable(durable);
+        Ok(())
+    }
+
     /// The sink that goes on where `state` stands. Until the request gives it back, and if it
     /// never does, the session stands at its durable bytes.
     pub(super) async fn open_sink(&self, session: &Session, state: &mut State) -> Result<Sink> {
+        if matches!(state, State::Suspended(_)) {
+            self.settle(session).await?;
+        }
         match std::mem::replace(state, State::Suspended(session.durable())) {
             State::Empty => Ok(Sink::Memory(Chunks::none(&self.inner.buffers))),
             State::Open(staging) => Ok(Sink::Staged(staging)),
@@ -369,6 +390,10 @@ impl Registry {
         let durable = session.durable();
         session.set_offset(durable);
         *state = State::Suspended(durable);
+        if self.settle(session).await.is_err() {
+            // The next request settles it, and cuts what is to be cut.
+            return;
+        }
         // Bytes that no row knows must not wait for the next request to make room.
         if durable > 0 {
             // If it fails, the next request cuts them.

@@ -4,7 +4,7 @@
 //! costs the client a retry. One that received bytes has a row too, and comes back after a restart.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::MutexGuard;
@@ -43,6 +43,8 @@ pub struct Session {
     pub started_uptime_seconds: u64,
     offset: AtomicU64,
     durable: AtomicU64,
+    /// A commit said so many bytes, and failed: it may be there after a crash all the same.
+    doubtful: AtomicBool,
     writer: Mutex<CancellationToken>,
     state: tokio::sync::Mutex<State>,
 }
@@ -73,6 +75,7 @@ impl Session {
             started_uptime_seconds,
             offset: AtomicU64::new(0),
             durable: AtomicU64::new(0),
+            doubtful: AtomicBool::new(false),
             writer: Mutex::default(),
             state: tokio::sync::Mutex::new(State::Empty),
         }
@@ -88,6 +91,7 @@ impl Session {
             started_uptime_seconds: record.started_uptime_seconds,
             offset: AtomicU64::new(record.offset),
             durable: AtomicU64::new(record.offset),
+            doubtful: AtomicBool::new(false),
             writer: Mutex::default(),
             state: tokio::sync::Mutex::new(State::Suspended(record.offset)),
         }
@@ -111,6 +115,7 @@ impl Session {
     /// Tells what its row says now.
     pub fn set_durable(&self, offset: u64) {
         self.durable.store(offset, Ordering::Release);
+        self.doubtful.store(false, Ordering::Release);
     }
 
     /// Ends the request that writes now, and waits until it has kept its prefix (R5).
@@ -146,6 +151,16 @@ impl Session {
         {
             *state = State::Suspended(self.durable());
         }
+    }
+
+    /// Whether its row may say more after a crash than [`Session::durable`].
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful.load(Ordering::Acquire)
+    }
+
+    /// A commit of its row begins; [`Session::set_durable`] ends the doubt.
+    pub fn set_doubtful(&self) {
+        self.doubtful.store(true, Ordering::Release);
     }
 
     /// What the database is told: the bytes up to `offset` are durable.
