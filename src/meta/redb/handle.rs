@@ -186,7 +186,7 @@ impl Handle {
         database.close()?;
         self.back_up(found)?;
         let database = self.open_writable()?;
-        migrate::run(&database, found, steps, self.options.now)?;
+        guarded(|| migrate::run(&database, found, steps, self.options.now))?;
         Ok(database)
     }
 

@@ -65,14 +65,18 @@ impl Operation for Put {
         let content = push.content.as_deref();
         let row = tables.arrive(&push.digest, push.size_bytes, content, Use::Manifest)?;
         tables.hold(row, &push.digest, id, Use::Manifest)?;
-        if stored.row.is_none() {
+        let is_new = stored.row.is_none();
+        if is_new {
             let counters = &mut repository.row;
             counters.manifests = counters.manifests.saturating_add(1);
             counters.size_bytes = counters.size_bytes.saturating_add(push.size_bytes);
         }
         tables.replace_subject(id, push, stored.row)?;
         tables.replace_references(id, push, stored.references)?;
-        tables.set_orphaned_referrers(id, &push.digest, false, push.moment)?;
+        if is_new {
+            // Of a subject that was there nothing is orphaned (M7), however much refers to it.
+            tables.set_orphaned_referrers(id, &push.digest, false, push.moment)?;
+        }
         for tag in &push.tags {
             tables.move_tag(&mut repository, tag, &push.digest, push.moment)?;
         }
