@@ -228,7 +228,7 @@ mod tests {
     async fn count(progress: Progress, last: u64) -> registry::error::Result<u64> {
         progress.phase("counting", Some(last), Unit::Items).await;
         for number in 0..last {
-            progress.advance(number);
+            progress.advance(number)?;
             progress.item(json!({ "kind": "number", "number": number })).await;
         }
         if last == 13 { Err(registry::Error::Poisoned) } else { Ok(last) }
@@ -254,9 +254,9 @@ mod tests {
             let held = Dropped(Arc::clone(&ended));
             job::run(move |progress| async move {
                 progress.item(json!({ "kind": "begun" })).await;
-                std::future::pending::<()>().await;
+                let abandoned = progress.abandoned().await;
                 drop(held);
-                Ok(0)
+                Err::<u64, _>(abandoned.into())
             })
         };
         let router = Router::new().route("/count", post(counting)).route("/endless", post(endless));

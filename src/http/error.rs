@@ -243,7 +243,9 @@ fn registry_status(error: &registry::Error) -> StatusCode {
         Error::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         Error::TooManyUploads => StatusCode::TOO_MANY_REQUESTS,
         Error::Full | Error::LowSpace => StatusCode::INSUFFICIENT_STORAGE,
-        Error::Exhausted(_) | Error::Poisoned => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Exhausted(_) | Error::Poisoned | Error::Abandoned(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Error::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -264,9 +266,11 @@ fn registry_code(error: &registry::Error) -> ErrorCode {
         Error::ManifestInvalid(_) | Error::PreconditionFailed => ErrorCode::ManifestInvalid,
         Error::ManifestBlobUnknown(_) => ErrorCode::ManifestBlobUnknown,
         Error::TooManyUploads => ErrorCode::TooManyRequests,
-        Error::Full | Error::LowSpace | Error::Exhausted(_) | Error::Poisoned => {
-            ErrorCode::Unavailable
-        }
+        Error::Full
+        | Error::LowSpace
+        | Error::Exhausted(_)
+        | Error::Poisoned
+        | Error::Abandoned(_) => ErrorCode::Unavailable,
         Error::Storage(_) => ErrorCode::Unknown,
     }
 }

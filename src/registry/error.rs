@@ -76,6 +76,9 @@ pub enum Error {
     /// The store takes no writes until a restart.
     #[error("the store is read-only after a failed write")]
     Poisoned,
+    /// Nobody waits for the work any more.
+    #[error(transparent)]
+    Abandoned(#[from] crate::ops::progress::Abandoned),
     /// Stored bytes could not be read back.
     #[error("{0}")]
     Storage(String),

@@ -134,7 +134,7 @@ impl Fsck<'_> {
         let mut pace = Pace::new(self.options.bytes_per_second, CancellationToken::new());
         for (done, shard) in (1..).zip(Shard::all()) {
             self.shard(shard, &mut pace).await?;
-            self.progress.advance(done);
+            self.progress.advance(done)?;
         }
         Ok(())
     }

@@ -290,6 +290,7 @@ impl Registry {
             return;
         }
         let clock = &self.inner.clock;
+        let progress = Progress::until(stop.clone());
         let mut at = clock.monotonic() + self.resting().unwrap_or_default();
         loop {
             let now = clock.monotonic();
@@ -302,11 +303,12 @@ impl Registry {
                 () = stop.cancelled() => return,
             }
             self.inner.leases.sweep(clock.monotonic());
-            let pause = match self.collect_once(Pass::default(), true, &Progress::silent()).await {
+            let pause = match self.collect_once(Pass::default(), true, &progress).await {
                 Ok(report) => {
                     report.log();
                     self.next_pass().await
                 }
+                Err(Error::Abandoned(_)) => return,
                 Err(Error::Poisoned) => {
                     tracing::error!("nothing is collected until a restart");
                     return;
@@ -407,18 +409,25 @@ impl Collecting<'_> {
     async fn collect_queue(&mut self, queue: GcQueue, before: u64) -> Result<()> {
         let mut after = None;
         loop {
-            let _turn = self.registry.pause_collector().await;
+            let turn = tokio::select! {
+                turn = self.registry.pause_collector() => turn,
+                abandoned = self.progress.abandoned() => return Err(abandoned.into()),
+            };
             let meta = &self.registry.inner.meta;
             let batch = meta.garbage(queue, before, after.as_ref(), BATCH_MAX).await?;
             let Some(last) = batch.last() else { return Ok(()) };
             after = Some(last.clone());
-            self.collect_batch(batch).await?;
-            self.progress.advance(self.gone());
+            let gone = self.collect_batch(batch).await?;
+            drop(turn);
+            for candidate in &gone {
+                self.progress.item(item(candidate)).await;
+            }
+            self.progress.advance(self.gone())?;
         }
     }
 
-    /// T1, T2, unlink, T3.
-    async fn collect_batch(&mut self, batch: Vec<Candidate>) -> Result<()> {
+    /// T1, T2, unlink, T3. Returns what is to be shown, once nobody waits for the turn.
+    async fn collect_batch(&mut self, batch: Vec<Candidate>) -> Result<Vec<Candidate>> {
         let inner = &self.registry.inner;
         let condemned = inner.meta.condemn(batch).await?;
         let now = inner.clock.monotonic();
@@ -437,15 +446,12 @@ impl Collecting<'_> {
             self.report.leased += leased.len() as u64;
             inner.meta.spare(leased, moment.eligible_uptime_seconds).await?;
         }
-        if self.pass.verbose {
-            for candidate in &free {
-                self.progress.item(item(candidate)).await;
-            }
-        }
+        let shown = if self.pass.verbose { free.clone() } else { Vec::new() };
         let Collected { links, manifests, contents } = inner.meta.collect(free, moment).await?;
         self.report.links += links;
         self.report.manifests += manifests;
-        self.unlink(contents).await
+        self.unlink(contents).await?;
+        Ok(shown)
     }
 
     /// Removes the files of contents that are unlinking, then their rows. A publish holds the

@@ -1,5 +1,5 @@
 //! Long work over the admin socket: the answer is a stream of JSON lines, what happens as it
-//! happens and the report as the last one. A caller that goes away ends the work.
+//! happens and the report as the last one. A caller that goes away ends the work, at its next step.
 
 use std::convert::Infallible;
 
@@ -64,22 +64,16 @@ where
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
-/// Work that ends when nobody waits for it any more.
+/// Work in a task of its own: with its caller gone it still finishes the step that it is in.
 struct Running(JoinHandle<std::result::Result<Value, String>>);
 
 impl Running {
-    async fn end(mut self) -> End {
-        match (&mut self.0).await {
+    async fn end(self) -> End {
+        match self.0.await {
             Ok(Ok(report)) => End::Done { report },
             Ok(Err(error)) => End::Failed { error },
             Err(error) => End::Failed { error: format!("the work broke off: {error}") },
         }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -211,7 +211,7 @@ pub(super) async fn look_for_files(
             let digest = content.digest.to_string();
             progress.item(json!({ "kind": "missing", "digest": digest, "reason": reason })).await;
         }
-        progress.advance(looked);
+        progress.advance(looked)?;
     }
 }
 
@@ -240,7 +240,7 @@ async fn look_for_rows(
             }
             progress.item(item).await;
         }
-        progress.advance(seen);
+        progress.advance(seen)?;
     }
     Ok(())
 }

@@ -265,7 +265,7 @@ async fn copy_contents(
             restored.contents += 1;
             restored.size_bytes += content.size_bytes;
         }
-        progress.advance(done);
+        progress.advance(done)?;
     }
 }
 

@@ -116,7 +116,7 @@ impl Registry {
                     }
                 }
             }
-            progress.advance(done);
+            progress.advance(done)?;
         }
     }
 }

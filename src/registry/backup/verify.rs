@@ -83,7 +83,7 @@ async fn verify_generation(
             });
             progress.item(item).await;
         }
-        progress.advance(verified.contents);
+        progress.advance(verified.contents)?;
     }
 }
 
@@ -120,7 +120,7 @@ async fn read_files(blobs: &FsBlobs, verified: &mut Verified, progress: &Progres
             let digest = digest.to_string();
             progress.item(json!({ "kind": "damaged", "digest": digest, "reason": reason })).await;
         }
-        progress.advance(verified.read_size_bytes);
+        progress.advance(verified.read_size_bytes)?;
     }
     Ok(())
 }
