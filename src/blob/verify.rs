@@ -36,7 +36,7 @@ impl std::fmt::Debug for Verifying {
 }
 
 impl BlobFile {
-    /// The same blob, to be read in order and once; see [`Verifying`].
+    /// The same blob, to be read in order and once; see `Verifying`.
     pub fn verifying(self, digest: &Digest, on_damage: OnDamage) -> Self {
         let state = State { offset: 0, hasher: Hasher::new(digest.algorithm()) };
         let state = Mutex::new(state);

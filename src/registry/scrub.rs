@@ -1,5 +1,5 @@
 //! The background scrub: every content is compared with its digest once in a period, at a bounded
-//! rate, and what is damaged is contained (see [`super::examine`]).
+//! rate, and what is damaged is contained (see `examine.rs`).
 //!
 //! Where it stands is in the database, so that a restart goes on. What a request found to be
 //! damaged comes first. The period is measured in uptime, as all ages are.
