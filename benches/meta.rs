@@ -1,4 +1,4 @@
-//! Facts: durable commits by 1, 10 and 100 writers, pages of lists, manifests by tag.
+//! Facts: durable commits by 1, 10 and 100 writers, pages of lists, manifests by tag, starts.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on must stop")]
 
@@ -6,12 +6,13 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use futures_util::future::try_join_all;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -34,17 +35,15 @@ struct Store {
     next: AtomicU64,
     /// The bytes of every content: nothing below looks at them.
     content: Bytes,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Store {
     fn new() -> Result<Self> {
         let folder = common::scratch()?;
-        let path = folder.path().join("metadata.redb");
-        let options = Options::default();
-        let meta = RedbMeta::open(Arc::new(OsVfs), &path, options, Blocking::Pool)?;
+        let meta = open(&folder.path().join("metadata.redb"))?;
         let content = Bytes::from(common::random_bytes(MANIFEST_SIZE_BYTES)?);
-        Ok(Self { meta: Arc::new(meta), next: AtomicU64::new(0), content, _folder: folder })
+        Ok(Self { meta: Arc::new(meta), next: AtomicU64::new(0), content, folder })
     }
 
     fn number(&self) -> u64 {
@@ -87,6 +86,10 @@ impl Store {
         ensure!(put == PutManifest::Stored, "{put:?}");
         Ok(())
     }
+}
+
+fn open(path: &Path) -> meta::Result<RedbMeta> {
+    RedbMeta::open(Arc::new(OsVfs), path, Options::default(), Blocking::Pool)
 }
 
 const MOMENT: Moment = Moment { time: Timestamp(0), eligible_uptime_seconds: 0 };
@@ -210,6 +213,39 @@ fn manifest_by_tag(criterion: &mut Criterion, runtime: &Runtime) -> Result<()> {
     Ok(())
 }
 
+/// From a file that no cache holds to the first answer, after a stop and after a kill.
+fn starts(criterion: &mut Criterion, runtime: &Runtime) -> Result<()> {
+    let mut group = criterion.benchmark_group("open a database");
+    group.sample_size(10);
+    for count in [1000, 100_000] {
+        let store = runtime.block_on(with_repositories(count))?;
+        let path = store.folder.path().join("metadata.redb");
+        let [killed, stopped] = ["killed", "stopped"].map(|name| store.folder.path().join(name));
+        // Nothing is committed now, so a copy is what a kill would leave.
+        std::fs::copy(&path, &killed)?;
+        runtime.block_on(store.meta.close())?;
+        std::fs::copy(&path, &stopped)?;
+        let size_bytes = std::fs::metadata(&killed)?.len();
+        group.throughput(Throughput::Bytes(size_bytes));
+        for (after, file) in [("a kill", killed), ("a stop", stopped)] {
+            let name = format!("after {after}, {count} repositories");
+            group.bench_function(name, |bencher| {
+                let copy = || synced_copy(&file, &path).expect("a copy");
+                let open = |()| open(&path).expect("it opens");
+                bencher.iter_batched(copy, open, BatchSize::PerIteration);
+            });
+        }
+    }
+    group.finish();
+    Ok(())
+}
+
+/// A cache holds on to what was not written to the device yet.
+fn synced_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::copy(from, to)?;
+    std::fs::File::open(to)?.sync_all()
+}
+
 fn main() -> Result<()> {
     let runtime = Runtime::new()?;
     let mut criterion = Criterion::default().configure_from_args();
@@ -218,6 +254,7 @@ fn main() -> Result<()> {
     tag_pages(&mut criterion, &runtime)?;
     catalog_pages(&mut criterion, &runtime)?;
     manifest_by_tag(&mut criterion, &runtime)?;
+    starts(&mut criterion, &runtime)?;
     criterion.final_summary();
     Ok(())
 }

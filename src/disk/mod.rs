@@ -175,4 +175,7 @@ pub trait VfsFile: Send + Sync + Debug {
     fn try_lock(&self) -> Result<bool>;
     /// Drops the clean cached pages of this file, so that the next read asks the device.
     fn drop_cache(&self) -> Result<()>;
+    /// All of this file is about to be read, in no order: where the system can do so, it begins
+    /// to read it in order.
+    fn read_ahead(&self) {}
 }

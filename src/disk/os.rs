@@ -124,6 +124,9 @@ impl OsFile {
     }
 }
 
+/// As much as Linux takes of one advice to read ahead, unless the device is set to take more.
+const READ_AHEAD_BYTES: Option<NonZeroU64> = NonZeroU64::new(128 << 10);
+
 impl VfsFile for OsFile {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         self.file.read_exact_at(buffer, offset).map_err(|source| self.error("read", source))
@@ -184,6 +187,16 @@ impl VfsFile for OsFile {
     fn drop_cache(&self) -> Result<()> {
         rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)
             .map_err(|errno| self.error("fadvise", errno))
+    }
+
+    fn read_ahead(&self) {
+        let size_bytes = self.size_bytes().unwrap_or_default();
+        let mut offset = 0;
+        while offset < size_bytes {
+            // Advice that is not taken costs only time.
+            let _ = rustix::fs::fadvise(&self.file, offset, READ_AHEAD_BYTES, Advice::WillNeed);
+            offset += READ_AHEAD_BYTES.map_or(size_bytes, NonZeroU64::get);
+        }
     }
 }
 

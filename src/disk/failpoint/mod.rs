@@ -316,6 +316,10 @@ impl VfsFile for FailFile {
     fn drop_cache(&self) -> Result<()> {
         self.inner.drop_cache()
     }
+
+    fn read_ahead(&self) {
+        self.inner.read_ahead();
+    }
 }
 
 #[cfg(test)]

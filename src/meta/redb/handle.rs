@@ -219,6 +219,9 @@ impl Handle {
 
     fn open_file(&self, file: Arc<dyn VfsFile>) -> Result<Database> {
         let verify = self.options.verify || file.size_bytes()? <= QUICK_REPAIR_SIZE_BYTES;
+        if verify {
+            file.read_ahead();
+        }
         self.open_backend(Backend::writable(file, Arc::clone(&self.file))?, verify)
     }
 
