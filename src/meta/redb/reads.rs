@@ -307,10 +307,18 @@ impl Snapshot {
         let mut size_bytes = 0;
         let after = after.map(Key::digest);
         let start = after.as_ref().map_or(Unbounded, |after| Excluded(after.as_slice()));
-        for row in self.spill_queue()?.range::<&[u8]>((start, Unbounded))?.take(limit) {
+        for row in self.spill_queue()?.range::<&[u8]>((start, Unbounded))? {
+            if found.len() == limit {
+                break;
+            }
             let (key, _) = row?;
             let digest = Reader::digest_key("a key of spill_queue", key.value())?;
-            let content: SmallContent = rows::must_get(&contents, &Key::digest(&digest))?;
+            let content = match rows::must_get::<SmallContent>(&contents, &Key::digest(&digest)) {
+                Ok(content) => content,
+                // One damaged row must not keep the others in the database; the scrub finds it.
+                Err(Error::Corrupt(_)) => continue,
+                Err(error) => return Err(error),
+            };
             size_bytes += content.0.len();
             if size_bytes > size_bytes_max && !found.is_empty() {
                 break;

@@ -97,3 +97,27 @@ async fn an_image_survives_closing_and_opening() {
     let (record, bytes) = store.manifest(&name, &reference).await.unwrap().unwrap();
     assert_eq!((record.digest, bytes.unwrap()), (digest(2), Bytes::from_static(b"{}")));
 }
+
+/// Table 10 has the small contents.
+#[tokio::test]
+async fn one_damaged_small_content_does_not_keep_the_others_from_their_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("metadata.redb");
+    let options = Options::default();
+    let store = RedbMeta::open(Arc::new(OsVfs), &path, options, Blocking::Pool).unwrap();
+    for byte in 1..=3 {
+        let link = LinkBlob {
+            repository: RepositoryName::parse("a").unwrap(),
+            digest: digest(byte),
+            size_bytes: 3,
+            content: Some(Bytes::from_static(b"abc")),
+            upload: None,
+            moment: moment(1),
+        };
+        store.link_blob(link).await.unwrap();
+    }
+    store.remove_nth(10, 0).unwrap().unwrap();
+    let unspilled = store.unspilled(None, 2, 99).await.unwrap();
+    let digests: Vec<_> = unspilled.iter().map(|(digest, _)| *digest).collect();
+    assert_eq!(digests, [digest(2), digest(3)]);
+}
