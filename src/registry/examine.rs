@@ -79,9 +79,9 @@ impl Pace {
         Self { bytes_per_second, paid_until: Duration::ZERO, stop }
     }
 
-    /// As fast as it goes, to the end.
-    fn unlimited() -> Self {
-        Self::new(None, CancellationToken::new())
+    /// As fast as it goes, until the same stop.
+    fn unlimited(&self) -> Self {
+        Self::new(None, self.stop.clone())
     }
 
     /// Whether the work is to end.
@@ -143,6 +143,7 @@ impl Seen {
 /// Why a content could not be looked at.
 enum Blind {
     Gone,
+    Stopped,
     Unreadable(blob::Error),
     Failed(Error),
 }
@@ -169,12 +170,11 @@ impl Registry {
         match seen.damage() {
             None => return Ok(Health::Sound),
             Some(damage) if seen.is_settled() => return Ok(Health::Damaged(damage, None)),
-            Some(_) if pace.is_stopped() => return Ok(Health::Sound),
             Some(_) => {}
         }
         let _stripe = self.inner.stripes.lock(digest).await;
         let read = look.read || look.contain;
-        let seen = match self.look_at(digest, read, &mut Pace::unlimited()).await {
+        let seen = match self.look_at(digest, read, &mut pace.unlimited()).await {
             Ok(seen) => seen,
             Err(blind) => return blind.health(),
         };
@@ -257,27 +257,33 @@ impl Registry {
             return Ok(File::Right);
         }
         match self.hash(&file, digest, pace).await {
-            Ok(true) => Ok(File::Right),
-            Ok(false) => Ok(File::Wrong(Damage::WrongBytes)),
+            Ok(None) => Err(Blind::Stopped),
+            Ok(Some(true)) => Ok(File::Right),
+            Ok(Some(false)) => Ok(File::Wrong(Damage::WrongBytes)),
             Err(error) if is_damage(&error) => Ok(File::Wrong(Damage::WrongBytes)),
             Err(error) => Err(Blind::Unreadable(error)),
         }
     }
 
-    /// Whether the bytes are those of the digest; `true` when it was stopped before the end.
-    async fn hash(&self, file: &BlobFile, digest: &Digest, pace: &mut Pace) -> blob::Result<bool> {
+    /// Whether the bytes are those of the digest; `None` when it was stopped before the end.
+    async fn hash(
+        &self,
+        file: &BlobFile,
+        digest: &Digest,
+        pace: &mut Pace,
+    ) -> blob::Result<Option<bool>> {
         let mut hasher = Hasher::new(digest.algorithm());
         let mut offset = 0;
         while offset < file.size_bytes {
             if pace.is_stopped() {
-                return Ok(true);
+                return Ok(None);
             }
             let length = PIECE_SIZE_BYTES.min(file.size_bytes - offset);
             hasher = file.reader.hash(offset, length, hasher).await?;
             offset += length;
             pace.pay(self, length).await;
         }
-        Ok(hasher.finish() == *digest)
+        Ok(Some(hasher.finish() == *digest))
     }
 }
 
@@ -285,6 +291,8 @@ impl Blind {
     fn health(self) -> Result<Health> {
         match self {
             Self::Gone => Ok(Health::Gone),
+            // Nothing was seen; whoever stopped it looks at nothing that comes of it.
+            Self::Stopped => Ok(Health::Sound),
             Self::Unreadable(error) => Ok(Health::Unreadable(error.to_string())),
             Self::Failed(error) => Err(error),
         }

@@ -208,8 +208,10 @@ impl Fsck<'_> {
         if self.options.repair {
             let inner = &self.registry.inner;
             let _stripe = inner.stripes.lock(digest).await;
-            if inner.meta.stored(digest).await?.is_none() {
-                inner.blobs.quarantine(digest).await?;
+            // A push that came since has given it a row.
+            let is_orphan = inner.meta.stored(digest).await?.is_none();
+            if !is_orphan || inner.blobs.quarantine(digest).await?.is_none() {
+                return Ok(());
             }
             action = Some("moved to kelson/quarantine");
             self.report.repaired += 1;

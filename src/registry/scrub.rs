@@ -287,10 +287,12 @@ impl Registry {
         }
     }
 
-    async fn examine_suspects(&self) -> Result<()> {
-        while let Some(digest) = self.inner.suspects.take() {
+    async fn examine_suspects(&self, stop: &CancellationToken) -> Result<()> {
+        while !stop.is_cancelled()
+            && let Some(digest) = self.inner.suspects.take()
+        {
             let look = Look { read: true, contain: true };
-            let mut pace = Pace::new(None, CancellationToken::new());
+            let mut pace = Pace::new(None, stop.clone());
             self.examine(&digest, look, &mut pace).await?;
         }
         Ok(())
@@ -310,7 +312,7 @@ impl Registry {
                 () = self.inner.suspects.wanted.notified() => {}
                 () = stop.cancelled() => return,
             }
-            if let Err(error) = self.examine_suspects().await {
+            if let Err(error) = self.examine_suspects(stop).await {
                 tracing::error!(%error, "a suspected content could not be examined");
             }
         }
