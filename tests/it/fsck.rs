@@ -1,12 +1,14 @@
 //! `kelson fsck`, beside a server and without one.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Client, Image, Server, at_once, random_bytes, sha256};
+use crate::support::server::refusal;
+use crate::support::{Client, Image, Options, Server, at_once, random_bytes, sha256};
 
 /// Not sound.
 const FINDINGS: i32 = 3;
@@ -76,6 +78,31 @@ fn a_sound_store_is_sound_with_and_without_a_server() {
         })
         .sum();
     assert_eq!(whole.as_u64().unwrap(), parts, "every content is in one part");
+    server.start_again();
+}
+
+#[test]
+fn without_a_server_the_check_keeps_the_store_to_itself() {
+    let mut server = Server::start();
+    let client = server.client();
+    Image::random(&[2_000_000]).push(&client, "app", "latest");
+    server.stop();
+    // The first thing that is found tells that the check is under way.
+    let foreign = server.root().join("docker/registry/v2/blobs/foreign");
+    fs::write(&foreign, b"").unwrap();
+    let arguments = ["fsck", "--json", "--read-data", "--budget", "1MB/s"];
+    let mut check =
+        server.command().args(arguments).stdout(Stdio::piped()).spawn().expect("a process");
+    let mut output = BufReader::new(check.stdout.take().expect("a pipe"));
+    let mut first = String::new();
+    output.read_line(&mut first).expect("what it found");
+    assert!(first.contains("foreign"), "{first}");
+    let refusal = refusal(&Options::default(), server.folder());
+    assert!(check.try_wait().expect("its state").is_none(), "it was still at work");
+    assert!(refusal.contains("in use"), "{refusal}");
+    std::io::copy(&mut output, &mut std::io::sink()).expect("the rest");
+    assert_eq!(check.wait().expect("its end").code(), Some(FINDINGS));
+    fs::remove_file(&foreign).unwrap();
     server.start_again();
 }
 
