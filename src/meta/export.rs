@@ -431,6 +431,9 @@ fn name_of(body: &[u8]) -> Result<&str> {
 fn header_of(mut body: &[u8]) -> Result<Header> {
     let body = &mut body;
     let format = u32::from_be_bytes(take(body)?);
+    if format == 0 {
+        return Err(damaged("it has no format"));
+    }
     if format > FORMAT {
         return Err(Error::TooNew { found: format });
     }

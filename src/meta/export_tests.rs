@@ -101,6 +101,13 @@ fn a_newer_format_is_named() {
 }
 
 #[test]
+fn an_export_without_a_format_is_refused() {
+    let mut bytes = sample();
+    bytes[16] = 0;
+    assert!(read(&bytes).unwrap_err().to_string().contains("no format"));
+}
+
+#[test]
 fn a_length_costs_no_memory_before_its_bytes_arrive() {
     let mut bytes = sample();
     bytes.truncate(8 + 5 + 54);
