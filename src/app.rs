@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blob::{BlobStore, FsBlobs};
 use crate::config::Config;
 use crate::disk::{OsVfs, Vfs};
-use crate::http::listen::Listener;
+use crate::http::listen::{ListenError, Listener};
 use crate::http::{self, Api, access_log};
 use crate::meta::MetaStore;
 use crate::meta::redb::{Options as DatabaseOptions, RedbMeta};
@@ -77,6 +77,29 @@ pub struct Store {
     pub blobs: Arc<dyn BlobStore>,
     /// Who it is; holds its lock.
     pub identity: Arc<Identity>,
+}
+
+/// Where an application listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The API.
+    pub api: Listener,
+    /// `http.debug`
+    pub debug: Option<Listener>,
+}
+
+impl Listeners {
+    /// Binds every address of the options.
+    ///
+    /// # Errors
+    /// One that is taken, or cannot be had.
+    pub async fn bind(options: &http::Options) -> Result<Self, ListenError> {
+        let debug = match &options.debug {
+            Some(debug) => Some(Listener::bind(&debug.listen).await?),
+            None => None,
+        };
+        Ok(Self { api: Listener::bind(&options.listen).await?, debug })
+    }
 }
 
 /// What a store stands on.
@@ -175,9 +198,9 @@ impl App {
         &self.registry
     }
 
-    /// Serves on `listener`, and commands on the admin socket, until `stop`; then finishes what
+    /// Serves on `listeners`, and commands on the admin socket, until `stop`; then finishes what
     /// runs, up to the drain timeout, writes out what is pending, and returns.
-    pub async fn serve(self, listener: Listener, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn serve(self, listeners: Listeners, stop: CancellationToken) -> anyhow::Result<()> {
         let background = CancellationToken::new();
         let (spill, purge) = (self.registry.clone(), self.registry.clone());
         let spill_stop = background.clone();
@@ -202,6 +225,7 @@ impl App {
             let stop = beat_stop.clone();
             tokio::spawn(async move { registry.run_heartbeat(&identity, stop).await })
         };
+        let debug = tokio::spawn(self.debug(listeners.debug, background.clone()));
         let admin = self.admin(stop.clone());
         let (log, log_writer) = access_log::channel();
         let logging = tokio::spawn(log_writer.run(std::io::stdout(), Blocking::Pool));
@@ -213,7 +237,7 @@ impl App {
             draining: stop.clone(),
         };
         let api = Api::new(self.http.clone(), parts)?;
-        let (stopped, ()) = tokio::join!(http::serve::run(listener, api, stop), admin);
+        let (stopped, ()) = tokio::join!(http::serve::run(listeners.api, api, stop), admin);
         if stopped.cut > 0 {
             tracing::warn!(connections = stopped.cut, "connections were cut at the drain timeout");
         }
@@ -224,6 +248,7 @@ impl App {
         finish(scrub).await;
         finish(collector).await;
         finish(exports).await;
+        finish(debug).await;
         beat_stop.cancel();
         finish(beat).await;
         tokio::select! {
@@ -233,6 +258,21 @@ impl App {
         }
         self.meta.close().await?;
         Ok(())
+    }
+
+    /// Answers monitoring, where it has a listener.
+    fn debug(
+        &self,
+        listener: Option<Listener>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (registry, clock) = (self.registry.clone(), Arc::clone(&self.clock));
+        let metrics_path = self.http.debug.as_ref().and_then(|debug| debug.metrics_path.clone());
+        async move {
+            if let Some(listener) = listener {
+                http::debug::serve(listener, registry, clock, metrics_path, stop).await;
+            }
+        }
     }
 
     /// Answers commands beside the server. Without its socket the registry serves all the same.

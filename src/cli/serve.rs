@@ -9,9 +9,8 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{self, App};
+use crate::app::{self, App, Listeners};
 use crate::config::{self, Config, Loaded, Severity};
-use crate::http::listen::Listener;
 use crate::ops::clock::SystemClock;
 use crate::ops::limits::{self, OpenFiles};
 use crate::ops::telemetry;
@@ -49,11 +48,14 @@ async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let mut options = app::Options::from(loaded.config);
     stay_within(OpenFiles::within(limits::open_files()), &mut options);
     let root = options.root.clone();
-    let listener = Listener::bind(&options.http.listen).await?;
-    let address = listener.local_address()?;
+    let listeners = Listeners::bind(&options.http).await?;
+    let address = listeners.api.local_address()?;
     let app = App::open(options).await.context("the store cannot be opened")?;
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, root = %root.display(), "listening on {address}");
+    if let Some(listener) = &listeners.debug {
+        tracing::info!("metrics and health on {}", listener.local_address()?);
+    }
     if embedded {
         greet(&address, &root);
     }
@@ -69,7 +71,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<()> {
         tracing::info!("stopping: requests that run are finished first");
         stopping.cancel();
     });
-    app.serve(listener, stop).await?;
+    app.serve(listeners, stop).await?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::keys::{EFFECTIVE, Key};
 use super::schema;
 use super::tree::{Node, Value};
 use super::{Config, Setting, value};
-use crate::http::options::{self as wire, Limits, Listen};
+use crate::http::options::{self as wire, Debug, Limits, Listen};
 use crate::ops::telemetry::{self, Format, Level};
 use crate::registry::{self, Platform, ScrubOptions, Sparse, UploadPurging};
 
@@ -240,7 +240,16 @@ impl Reader<'_> {
                 body_window: self.duration("kelson.limits.bodywindow"),
                 connections_max: self.count("kelson.limits.connections"),
             },
+            debug: self.debug(),
         }
+    }
+
+    fn debug(&mut self) -> Option<Debug> {
+        let path = self.usable("http.debug.prometheus.path", wire::metrics_path);
+        self.node("http.debug.addr")?;
+        let listen = self.usable("http.debug.addr", Listen::tcp)?;
+        let metrics_path = path.filter(|_| self.boolean("http.debug.prometheus.enabled"));
+        Some(Debug { listen, metrics_path })
     }
 
     fn listen(&mut self) -> Listen {

@@ -53,7 +53,6 @@ pub(super) const IGNORED: &[(&str, Severity, &str)] = &[
     ("storage.cache", Severity::Info, "the database has its own cache"),
     ("storage.redirect", Severity::Warning, "files have no other address to redirect to"),
     ("storage.tag", Severity::Info, "tags are read in one scan"),
-    ("http.debug", Severity::Warning, "the debug listener is not there yet"),
     ("http.http2", Severity::Warning, "HTTP/2 is not spoken without TLS"),
     ("health.storagedriver", Severity::Info, "/readyz watches the store"),
     ("health.file", Severity::Warning, "own health checks are not there yet"),

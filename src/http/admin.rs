@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::ops::metrics::MEDIA_TYPE;
 use crate::registry::backup::Tools;
 use crate::registry::{self, Registry};
 
@@ -56,6 +57,7 @@ pub fn router(context: Context) -> Router {
         .route("/manifests", get(lists::manifests))
         .route("/blobs", get(lists::blobs))
         .route("/scrub", get(scrub))
+        .route("/metrics", get(metrics))
         .route("/fsck", post(fsck::fsck))
         .route("/backup", post(backups::back_up))
         .route("/schema", get(backups::schema))
@@ -93,6 +95,11 @@ async fn ready(State(context): State<Context>) -> Response {
 
 async fn scrub(State(context): State<Context>) -> Response {
     answer(context.registry.scrub_status().await)
+}
+
+async fn metrics(State(context): State<Context>) -> Response {
+    let media_type = [(header::CONTENT_TYPE, MEDIA_TYPE)];
+    (media_type, context.registry.metrics().await).into_response()
 }
 
 fn answer<T: Serialize>(result: registry::error::Result<T>) -> Response {

@@ -16,6 +16,7 @@ mod blobs;
 mod body;
 mod catalog;
 mod connection;
+pub mod debug;
 mod dispatch;
 pub mod error;
 mod extract;

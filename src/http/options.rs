@@ -32,6 +32,17 @@ pub struct Options {
     pub manifest_size_bytes_max: u64,
     /// `kelson.limits`
     pub limits: Limits,
+    /// `http.debug`, when it has an address.
+    pub debug: Option<Debug>,
+}
+
+/// The debug listener (`http.debug`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Debug {
+    /// `addr`: where it listens.
+    pub listen: Listen,
+    /// `prometheus.path`, if `prometheus.enabled`: where metrics are.
+    pub metrics_path: Option<String>,
 }
 
 /// What one client may take (`kelson.limits`).
@@ -101,6 +112,16 @@ pub fn prefix(text: &str) -> Result<String, Unusable> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let segment = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(plain);
     if inner.split('/').all(segment) { Ok(text.to_owned()) } else { Err(wanted) }
+}
+
+/// Checks `http.debug.prometheus.path`.
+///
+/// # Errors
+/// It does not begin with a slash, or has characters that a path of a URL cannot have.
+pub fn metrics_path(text: &str) -> Result<String, Unusable> {
+    let is_path = text.starts_with('/')
+        && text.parse::<axum::http::uri::PathAndQuery>().is_ok_and(|it| it.path() == text);
+    if is_path { Ok(text.to_owned()) } else { Err(Unusable("a path, such as /metrics")) }
 }
 
 /// Checks `http.host`; the base comes back without a slash at its end.

@@ -200,6 +200,7 @@ impl Registry {
                 });
             }
         }
+        self.count_damage(&damage, verdict);
         if verdict == Verdict::Rewrite {
             self.inner.spill_wanted.notify_one();
         }

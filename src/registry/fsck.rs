@@ -242,7 +242,7 @@ impl Fsck<'_> {
 
 impl Damage {
     /// A word for programs.
-    fn word(&self) -> &'static str {
+    pub(super) fn word(&self) -> &'static str {
         match self {
             Self::MissingFile => "missing_file",
             Self::WrongSize { .. } => "wrong_size",

@@ -213,8 +213,10 @@ impl Registry {
                 return Err(Error::Poisoned);
             }
             let mut collecting = Collecting { registry: self, pass, served, progress, report };
-            collecting.run(bounds).await?;
+            let ran = collecting.run(bounds).await;
             report = collecting.report;
+            self.count_collected(&report);
+            ran?;
             if report.manifests > 0 {
                 // What they held waits now; another pass than this one may be for it.
                 self.inner.garbage_made.notify_one();

@@ -25,6 +25,7 @@ pub mod inventory;
 mod lease;
 mod listings;
 mod manifests;
+mod monitor;
 pub mod options;
 mod publish;
 pub mod purge;
@@ -49,7 +50,7 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::blob::BlobStore;
 use crate::meta::MetaStore;
-use crate::ops::{Clock, Random};
+use crate::ops::{Clock, Metrics, Random};
 pub use error::Error;
 use lease::Leases;
 pub use options::{Options, Platform, Sparse, UploadPurging, Watermark};
@@ -82,6 +83,7 @@ struct Inner {
     leases: Leases,
     /// The collector's turn, for one batch, or a backup's.
     collection: Arc<tokio::sync::Mutex<()>>,
+    metrics: Metrics,
     /// Wakes the collector.
     garbage_made: Notify,
     /// Wakes the spill task.
@@ -116,6 +118,7 @@ impl Registry {
             uptime_base_seconds: counters.uptime_seconds,
             leases: Leases::new(options.gc_lease),
             collection: Arc::default(),
+            metrics: Metrics::new(),
             garbage_made: Notify::new(),
             meta,
             blobs,

@@ -35,6 +35,8 @@ mod kill;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod mounts;
 #[cfg(test)]
 mod races;

@@ -186,13 +186,30 @@ fn other_value(key: &Key) -> String {
         Kind::Headers => "{X-A: [b, c]}".to_owned(),
         Kind::Watermark => "3%".to_owned(),
         _ => match key.path {
-            "http.addr" => "127.0.0.1:81",
+            "http.addr" | "http.debug.addr" => "127.0.0.1:81",
             "http.prefix" => "/a/",
             "http.host" => "https://a",
             _ => "/some/text",
         }
         .to_owned(),
     }
+}
+
+#[test]
+fn metrics_are_served_where_they_are_enabled() {
+    let debug = |variables: &[(&str, &str)]| load(MINIMAL, variables).unwrap().config.http.debug;
+    let (addr, enabled, path) = (
+        ("REGISTRY_HTTP_DEBUG_ADDR", ":5001"),
+        ("REGISTRY_HTTP_DEBUG_PROMETHEUS_ENABLED", "true"),
+        ("REGISTRY_HTTP_DEBUG_PROMETHEUS_PATH", "/m"),
+    );
+    assert_eq!(debug(&[enabled, path]), None);
+    assert_eq!(debug(&[addr, path]).unwrap().metrics_path, None);
+    let served = |variables: &[(&str, &str)]| debug(variables).unwrap().metrics_path;
+    assert_eq!(served(&[addr, enabled]).as_deref(), Some("/metrics"));
+    assert_eq!(served(&[addr, enabled, path]).as_deref(), Some("/m"));
+    let found = problems(MINIMAL, &[addr, ("REGISTRY_HTTP_DEBUG_PROMETHEUS_PATH", "metrics")]);
+    assert!(found[0].contains("\"metrics\"; allowed: a path, such as /metrics"), "{found:?}");
 }
 
 #[test]
@@ -208,8 +225,8 @@ fn a_variable_means_what_the_same_key_means_in_the_file() {
         let by_variable = load(MINIMAL, &[(&name, &value)]).unwrap();
         let by_file = load(&render(&file), &[]).unwrap();
         assert_eq!(meaning(&by_variable), meaning(&by_file), "{}", key.path);
-        // It only lets others be set.
-        if key.path != "kelson.gc.unsafe" {
+        // They only change what others do.
+        if key.path != "kelson.gc.unsafe" && !key.path.starts_with("http.debug.prometheus") {
             assert_ne!(meaning(&by_file), before, "{} has an effect", key.path);
         }
     }

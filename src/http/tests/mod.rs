@@ -41,6 +41,7 @@ pub fn options() -> Options {
         headers: vec![("X-Content-Type-Options".to_owned(), vec!["nosniff".to_owned()])],
         drain_timeout: Duration::from_secs(8),
         access_log: true,
+        debug: None,
         catalog_entries_max: 1000,
         tags_max: 1000,
         manifest_size_bytes_max: 4 * 1024 * 1024,

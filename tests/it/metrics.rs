@@ -1,0 +1,109 @@
+//! What monitoring is told, on the debug listener and on the admin socket.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use crate::fsck::blob_path;
+use crate::support::server::refusal;
+use crate::support::{Client, Image, Options, Server, eventually, sha256};
+
+const ANNOUNCEMENT: &str = "metrics and health on ";
+
+fn with_debug_listener(enabled: &str) -> Server {
+    let options = Options::default()
+        .env("REGISTRY_HTTP_DEBUG_ADDR", "127.0.0.1:0")
+        .env("REGISTRY_HTTP_DEBUG_PROMETHEUS_ENABLED", enabled);
+    Server::with(options)
+}
+
+fn debug_address(server: &Server) -> String {
+    let log = eventually("it says where", || {
+        let log = server.log();
+        log.contains(ANNOUNCEMENT).then_some(log)
+    });
+    let (_, after) = log.split_once(ANNOUNCEMENT).unwrap();
+    let is_part = |c: char| c.is_ascii_digit() || matches!(c, '.' | ':');
+    after.chars().take_while(|c| is_part(*c)).collect()
+}
+
+fn debug_client(server: &Server) -> Client {
+    Client::new(format!("http://{}", debug_address(server)))
+}
+
+fn value(text: &str, metric: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '))?;
+    Some(line.parse().unwrap())
+}
+
+#[test]
+fn damage_is_counted() {
+    let server = with_debug_listener("true");
+    let (client, debug) = (server.client(), debug_client(&server));
+    let image = Image::random(&[100_000]);
+    image.push(&client, "app", "latest");
+    let answer = debug.get("/metrics").expect(200);
+    assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    let text = String::from_utf8(answer.body).unwrap();
+    assert_eq!(value(&text, "kelson_ready"), Some(1), "{text}");
+    assert_eq!(value(&text, "kelson_quarantined_contents_total"), Some(0), "{text}");
+    let layer = sha256(&image.layers[0]);
+    fs::write(blob_path(&server.root(), &layer), b"short").unwrap();
+    let output = server.command().args(["fsck", "--repair"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8(debug.get("/metrics").expect(200).body).unwrap();
+    assert_eq!(value(&text, "kelson_quarantined_contents_total"), Some(1), "{text}");
+    let damaged = "kelson_damaged_contents_total{damage=\"wrong_size\"}";
+    assert_eq!(value(&text, damaged), Some(1), "{text}");
+    image.push(&client, "app", "latest");
+}
+
+#[test]
+fn what_the_collector_removed_is_counted() {
+    let options = Options::default()
+        .env("REGISTRY_STORAGE_DELETE_ENABLED", "true")
+        .env("REGISTRY_KELSON_GC_GRACE", "1s")
+        .env("REGISTRY_KELSON_GC_LEASE", "1s")
+        .env("REGISTRY_KELSON_GC_UNSAFE", "true");
+    let server = Server::with(options);
+    let client = server.client();
+    let image = Image::random(&[100_000]);
+    let digest = image.push(&client, "app", "latest");
+    let _ = client.delete(&format!("/v2/app/manifests/{digest}")).expect(202);
+    let text = eventually("the collector has been there", || {
+        let text = over_admin_socket(&server);
+        (value(&text, "kelson_collected_contents_total")? == 3).then_some(text)
+    });
+    assert!(value(&text, "kelson_collected_bytes_total").unwrap() > 100_000, "{text}");
+    assert_eq!(value(&text, "kelson_collector_failures_total"), Some(0), "{text}");
+}
+
+fn over_admin_socket(server: &Server) -> String {
+    let mut socket = UnixStream::connect(server.root().join("kelson/admin.sock")).unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: kelson\r\nconnection: close\r\n\r\n";
+    socket.write_all(request).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_debug_listener_has_nothing_else() {
+    let server = with_debug_listener("false");
+    let debug = debug_client(&server);
+    let _ = debug.get("/metrics").expect(404);
+    let _ = debug.get("/v2/").expect(404);
+    let _ = debug.request("POST", "/debug/health").send().expect(405);
+    assert_eq!(debug.get("/debug/health").expect(200).body, b"{}");
+    let _ = server.client().get("/metrics").expect(404);
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_at_start() {
+    let server = with_debug_listener("true");
+    let taken = debug_address(&server);
+    let other = tempfile::tempdir().unwrap();
+    let options = Options::default().env("REGISTRY_HTTP_DEBUG_ADDR", &taken);
+    let text = refusal(&options, other.path());
+    assert!(text.contains(&taken), "{text}");
+}
