@@ -34,14 +34,23 @@ impl Registry {
     /// Beats until `stop`, then once more, after everything else was committed.
     pub async fn run_heartbeat(&self, identity: &Identity, stop: CancellationToken) {
         let mut recorded = self.inner.uptime_base_seconds;
-        let mut stopping = false;
+        let (mut stopping, mut failing) = (false, false);
         while !stopping {
             tokio::select! {
                 () = self.inner.clock.sleep(INTERVAL) => {}
                 () = stop.cancelled() => stopping = true,
             }
-            if let Err(error) = self.beat_once(&mut recorded, identity).await {
-                tracing::error!(%error, "the uptime could not be recorded");
+            match self.beat_once(&mut recorded, identity).await {
+                // Said when it begins and when it ends: a full disk stays so for hours.
+                Err(error) if !failing => {
+                    tracing::error!(%error, "the uptime could not be recorded");
+                    failing = true;
+                }
+                Ok(()) if failing => {
+                    tracing::info!("the uptime is recorded again");
+                    failing = false;
+                }
+                _ => {}
             }
         }
     }

@@ -375,6 +375,7 @@ impl Claim {
         let unusable = |error| Error::database(&self.paths, error);
         let found = meta.store_id().await.map_err(unusable)?.map(UploadId::from_bytes);
         let transactions = meta.counters().await.map_err(unusable)?.transactions;
+        let is_new = self.is_new();
         let stored = match self.stored {
             Some(stored) => {
                 let name = found.map_or_else(|| "without a name".to_owned(), |id| id.to_string());
@@ -410,7 +411,13 @@ impl Claim {
             blocking,
             _lock: self.lock,
         };
-        identity.record_transactions(transactions).await?;
+        match identity.record_transactions(transactions).await {
+            // What it says holds still: a number that the database has reached.
+            Err(Error::Disk(error)) if error.is_full() && !is_new => {
+                tracing::warn!(%error, "store.json keeps an older state: the disk is full");
+            }
+            recorded => recorded?,
+        }
         Ok(identity)
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::disk::OsVfs;
+use crate::disk::probe::{Class, EIO, ENOSPC, ProbeVfs};
 use crate::meta::redb::{Options, RedbMeta};
 use crate::meta::{Timestamp, UploadRecord};
 use crate::oci::{Algorithm, RepositoryName};
@@ -11,7 +12,10 @@ use crate::ops::random::OsRandom;
 
 /// Opens the store as `app` does, uses it once if asked to, and closes it.
 async fn visit(root: &Path, use_it: bool) -> Result<(), Error> {
-    let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
+    visit_on(Arc::new(OsVfs), root, use_it).await
+}
+
+async fn visit_on(vfs: Arc<dyn Vfs>, root: &Path, use_it: bool) -> Result<(), Error> {
     let paths = Paths::new(root);
     let claim = claim(Arc::clone(&vfs), paths.clone())?;
     let options = Options { create: claim.is_new(), ..Options::default() };
@@ -109,4 +113,54 @@ async fn a_damaged_or_newer_identity_is_refused() {
     assert!(matches!(visit(&root, false).await, Err(Error::Adopting)));
     fs::write(&file, good.replace("\"format\": 1", "\"format\": 2")).unwrap();
     assert!(matches!(visit(&root, false).await, Err(Error::TooNew { found: 2 })));
+}
+
+/// A probe on the store below `root`.
+fn probe(root: &Path) -> ProbeVfs {
+    ProbeVfs::new(Arc::new(OsVfs), root)
+}
+
+#[tokio::test]
+async fn a_store_opens_on_a_disk_without_room_for_a_newer_identity() {
+    let (_directory, root) = root();
+    let file = Paths::new(&root).store;
+    visit(&root, true).await.unwrap();
+    let before = fs::read(&file).unwrap();
+    for (errno, opens) in [(ENOSPC, true), (EIO, false)] {
+        let disk = probe(&root);
+        // The first is the lock, which is there; then comes what becomes `store.json`.
+        disk.fail(Class::Create, 2, errno, true);
+        let visited = visit_on(Arc::new(disk.clone()), &root, false).await;
+        assert!(disk.heal());
+        assert_eq!(visited.is_ok(), opens, "{visited:?}");
+        assert_eq!(fs::read(&file).unwrap(), before, "the older value holds");
+    }
+    visit(&root, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_store_needs_room_for_its_identity() {
+    let (_directory, root) = root();
+    let disk = probe(root.parent().unwrap());
+    disk.fail(Class::Rename, 2, ENOSPC, true);
+    let error = visit_on(Arc::new(disk.clone()), &root, false).await.unwrap_err();
+    assert!(matches!(&error, Error::Disk(error) if error.is_full()), "{error:?}");
+    assert!(disk.heal(), "{:?}", disk.paths(Class::Rename));
+    visit(&root, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_root_whose_name_cannot_be_synced_is_refused() {
+    let (_directory, root) = root();
+    for exists in [true, false] {
+        let _ = fs::remove_dir_all(&root);
+        if exists {
+            fs::create_dir(&root).unwrap();
+        }
+        let disk = probe(root.parent().unwrap());
+        disk.fail(Class::SyncDir, 1, EIO, false);
+        let error = visit_on(Arc::new(disk.clone()), &root, false).await.unwrap_err();
+        assert!(matches!(&error, Error::Disk(error) if error.is_failed_sync()), "{error:?}");
+        assert!(disk.heal());
+    }
 }
