@@ -2,7 +2,8 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::testing::{Fault, MemoryVfs, Operation};
 use super::{Options, RedbMeta};
@@ -251,4 +252,36 @@ async fn two_handles_on_one_file_are_refused() {
     let _store = open(&vfs).unwrap();
     let refused = open(&vfs).unwrap_err();
     assert_eq!(refused.to_string(), "database: another process has it open");
+}
+
+/// As on a full disk, where every failed commit replaces the handle.
+#[tokio::test]
+async fn a_read_is_tried_once_more_on_a_handle_that_stays() {
+    let vfs = MemoryVfs::default();
+    let store = open(&vfs).unwrap();
+    push_image(&store, 1).await.unwrap();
+    let replace = || {
+        let handle = Arc::clone(&store.handle);
+        std::thread::spawn(move || handle.recover(&handle.turn()))
+    };
+    let replacing = Mutex::new(Vec::new());
+    let found = store.handle.read(|snapshot| {
+        let mut replacing = replacing.lock().unwrap();
+        let started = replace();
+        if replacing.is_empty() {
+            started.join().unwrap();
+            replacing.push(None);
+        } else {
+            // Time enough, were it not kept from it.
+            std::thread::sleep(Duration::from_millis(50));
+            replacing.push(Some(started));
+        }
+        snapshot.counters()
+    });
+    found.unwrap();
+    let replacing = replacing.into_inner().unwrap();
+    assert_eq!(replacing.len(), 2, "the first try met a closed database");
+    for started in replacing.into_iter().flatten() {
+        started.join().unwrap();
+    }
 }

@@ -254,7 +254,9 @@ impl Handle {
             other => return other,
         };
         tracing::warn!(%error, "a read failed; opening the database again");
-        self.reopen(generation, &self.turn())?;
+        // Held until the end, so that no failing writer replaces this handle, too.
+        let turn = self.turn();
+        self.reopen(generation, &turn)?;
         self.try_read(&work).1
     }
 
