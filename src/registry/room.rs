@@ -52,38 +52,62 @@ struct Account {
     mark_bytes: u64,
     free_inodes: u64,
     inodes_left: u64,
-    awaited: Awaited,
+    awaited: Amount,
     /// To requests that run, and not written yet.
-    promised_bytes: u64,
+    promised: Amount,
     /// Since the file system was asked.
-    written_bytes: u64,
+    written: Amount,
     paused_until: Duration,
     refusing: bool,
 }
 
-/// Small contents that are acknowledged and get their files soon.
+/// Contents, and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Awaited {
-    files: u64,
-    bytes: u64,
+pub struct Amount {
+    /// How many.
+    pub files: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Amount {
+    /// The lesser of each.
+    pub fn min(self, other: Self) -> Self {
+        Self { files: self.files.min(other.files), bytes: self.bytes.min(other.bytes) }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.files = self.files.saturating_add(other.files);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+
+    /// Takes away what is there of it.
+    pub fn take(&mut self, other: Self) {
+        self.files = self.files.saturating_sub(other.files);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+    }
 }
 
 impl Account {
     fn fits(&self, bytes: u64, now: Duration) -> bool {
-        let spoken_for = [self.promised_bytes, self.written_bytes, self.awaited.bytes, bytes];
-        let needed = spoken_for.into_iter().fold(self.mark_bytes, u64::saturating_add);
-        let inodes = self.inodes_left.saturating_add(self.awaited.files * INODES_PER_FILE);
-        now >= self.paused_until && needed <= self.free_bytes && inodes <= self.free_inodes
+        let mut spoken_for = Amount { files: 0, bytes };
+        for amount in [self.promised, self.written, self.awaited] {
+            spoken_for.add(amount);
+        }
+        let inodes = spoken_for.files.saturating_mul(INODES_PER_FILE);
+        now >= self.paused_until
+            && self.mark_bytes.saturating_add(spoken_for.bytes) <= self.free_bytes
+            && self.inodes_left.saturating_add(inodes) <= self.free_inodes
     }
 
-    /// Takes in an answer. `written_bytes` were written before the question.
-    fn learn(&mut self, space: Space, mark_bytes: u64, written_bytes: u64, now: Duration) {
+    /// Takes in an answer. `written` was written before the question.
+    fn learn(&mut self, space: Space, mark_bytes: u64, written: Amount, now: Duration) {
         self.asked_at = Some(now);
         self.inodes_left = (space.total_inodes / INODE_SHARE).min(INODES_LEFT_MAX);
         self.free_inodes = space.free_inodes;
         self.free_bytes = space.free_bytes;
         self.mark_bytes = mark_bytes;
-        self.written_bytes -= written_bytes;
+        self.written.take(written);
         if self.refusing && self.fits(0, now) {
             self.refusing = false;
             let free_bytes = self.free_bytes;
@@ -117,11 +141,11 @@ impl Room {
         if self.is_fresh() {
             return;
         }
-        let (now, written_bytes) = (self.clock.monotonic(), self.account().written_bytes);
+        let (now, written) = (self.clock.monotonic(), self.account().written);
         match self.blobs.space().await {
             Ok(space) => {
                 let mark_bytes = self.watermark.mark_bytes(space.total_bytes);
-                self.account().learn(space, mark_bytes, written_bytes, now);
+                self.account().learn(space, mark_bytes, written, now);
             }
             // Whoever writes finds out more.
             Err(error) => {
@@ -129,7 +153,7 @@ impl Room {
                 let all = u64::MAX;
                 let plenty =
                     Space { free_bytes: all, total_bytes: all, free_inodes: all, total_inodes: 0 };
-                self.account().learn(plenty, 0, written_bytes, now);
+                self.account().learn(plenty, 0, written, now);
             }
         }
     }
@@ -160,12 +184,13 @@ impl Room {
         if !account.refusing {
             account.refusing = true;
             self.short.notify_one();
-            let Account { free_bytes, mark_bytes, promised_bytes, free_inodes, .. } = *account;
+            let Account { free_bytes, mark_bytes, free_inodes, promised, awaited, .. } = *account;
             tracing::warn!(
                 free_bytes,
                 mark_bytes,
-                promised_bytes,
                 free_inodes,
+                promised.bytes,
+                awaited.files,
                 "too little room is left: uploads are refused until there is more"
             );
         }
@@ -184,26 +209,24 @@ impl Room {
 
     /// Nothing yet, for one request.
     pub fn promise(&self) -> Promise<'_> {
-        Promise { room: self, bytes: 0 }
+        Promise { room: self, left: Amount::default(), begun: false }
     }
 
     /// A content of so many bytes was acknowledged whose file is still to be written.
     pub fn await_file(&self, bytes: u64) {
-        let mut account = self.account();
-        account.awaited.files += 1;
-        account.awaited.bytes += bytes;
+        self.account().awaited.add(Amount { files: 1, bytes });
     }
 
     /// The files that are awaited now.
-    pub fn awaited(&self) -> Awaited {
+    pub fn awaited(&self) -> Amount {
         self.account().awaited
     }
 
     /// These were written, or cannot be.
-    pub fn end_waiting(&self, awaited: Awaited) {
+    pub fn end_waiting(&self, awaited: Amount) {
         let mut account = self.account();
-        account.awaited.files = account.awaited.files.saturating_sub(awaited.files);
-        account.awaited.bytes = account.awaited.bytes.saturating_sub(awaited.bytes);
+        account.awaited.take(awaited);
+        account.written.add(awaited);
     }
 
     fn is_short(&self) -> bool {
@@ -215,43 +238,56 @@ impl Room {
 #[derive(Debug)]
 pub struct Promise<'a> {
     room: &'a Room,
-    bytes: u64,
+    /// What is promised and not written yet.
+    left: Amount,
+    /// Whether a content was promised.
+    begun: bool,
 }
 
 impl Promise<'_> {
-    /// Makes it at least `bytes`.
+    /// Makes it at least `bytes`, of one content.
     ///
     /// # Errors
     /// [`Error::LowSpace`]
     pub async fn cover(&mut self, bytes: u64) -> Result<()> {
-        let more = bytes.saturating_sub(self.bytes);
-        if more == 0 || self.room.watermark.is_off() {
+        let bytes = bytes.saturating_sub(self.left.bytes);
+        // Of what has arrived before, the file is there.
+        let more = Amount { files: u64::from(bytes > 0 && !self.begun), bytes };
+        if bytes == 0 || self.room.watermark.is_off() {
             return Ok(());
         }
         self.room.refresh().await;
         let now = self.room.clock.monotonic();
         let mut account = self.room.account();
-        if !account.fits(more, now) {
+        account.promised.add(more);
+        if !account.fits(0, now) {
+            account.promised.take(more);
             return Err(self.room.refuse(&mut account));
         }
-        account.promised_bytes += more;
-        self.bytes += more;
+        self.left.add(more);
+        self.begun = true;
         Ok(())
     }
 
     /// So many of its bytes were written.
     pub fn written(&mut self, bytes: u64) {
-        let bytes = bytes.min(self.bytes);
+        self.move_to_written(Amount { files: 0, bytes });
+    }
+
+    fn move_to_written(&mut self, amount: Amount) {
+        let amount = amount.min(self.left);
         let mut account = self.room.account();
-        account.promised_bytes -= bytes;
-        account.written_bytes += bytes;
-        self.bytes -= bytes;
+        account.promised.take(amount);
+        account.written.add(amount);
+        self.left.take(amount);
     }
 }
 
 impl Drop for Promise<'_> {
     fn drop(&mut self) {
-        self.room.account().promised_bytes -= self.bytes;
+        // Its file may be there, though not all of its bytes are.
+        self.move_to_written(Amount { files: 1, bytes: 0 });
+        self.room.account().promised.take(self.left);
     }
 }
 

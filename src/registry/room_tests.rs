@@ -95,7 +95,9 @@ async fn files_that_are_still_to_be_written_count() {
     assert!(it.is_taken(15).await);
     assert!(!it.is_taken(16).await, "R6");
     it.room.end_waiting(awaited);
-    assert!(it.is_taken(45).await);
+    assert!(!it.is_taken(16).await, "R6: written, and the file system was not asked again");
+    it.clock.advance(FRESH);
+    assert!(it.is_taken(45).await, "the model of the file system does not see them");
     assert!(!it.is_taken(46).await, "R6: one came while the others were written");
 }
 
@@ -110,13 +112,33 @@ async fn few_inodes_are_little_room() {
     };
     let mut account = Account::default();
     for (free_inodes, fits) in [(4, true), (3, false), (400, true)] {
-        account.learn(space(free_inodes), 50 * MIB, 0, Duration::ZERO);
+        account.learn(space(free_inodes), 50 * MIB, Amount::default(), Duration::ZERO);
         assert_eq!(account.fits(0, Duration::ZERO), fits, "{free_inodes}");
     }
     account.awaited.files = 132;
     assert!(account.fits(0, Duration::ZERO));
     account.awaited.files = 133;
     assert!(!account.fits(0, Duration::ZERO), "R6: each needs three");
+}
+
+#[tokio::test]
+async fn a_burst_of_small_contents_takes_no_more_inodes_than_there_are() {
+    let it = fixture(500);
+    it.is_taken(0).await;
+    it.room.account().free_inodes = 30;
+    let mut kept = Vec::new();
+    for _ in 0..50 {
+        let mut promise = it.room.promise();
+        if promise.cover(100).await.is_ok() {
+            kept.push(promise);
+        }
+    }
+    assert_eq!(kept.len(), 10, "R6: each needs three");
+    drop(kept);
+    let mut next = it.room.promise();
+    assert!(next.cover(100).await.is_err(), "R6: the file system was not asked again");
+    it.clock.advance(FRESH);
+    next.cover(100).await.unwrap();
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::Registry;
-use super::error::Result;
+use super::error::{Error, Result};
+use super::room::Amount;
 use crate::blob;
 use crate::meta::{BlobState, Place};
 use crate::oci::Digest;
@@ -24,8 +25,9 @@ const BATCH_SIZE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long commits gather before their contents are written out together.
 const GATHER: Duration = Duration::from_millis(250);
 
-/// How long to wait after an error.
-const RETRY: Duration = Duration::from_secs(5);
+/// How long to wait after an error. Short, as a disk that was full is used again 5 seconds after it
+/// no longer is.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// What one run did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,12 +45,14 @@ impl Registry {
         let mut report = Report::default();
         let (mut after, mut failed) = (None, None);
         let mut batch_max = BATCH_MAX;
-        let awaited = self.inner.room.awaited();
+        let mut awaited = self.inner.room.awaited();
         loop {
             let meta = &self.inner.meta;
             let batch = meta.unspilled(after.as_ref(), batch_max, BATCH_SIZE_BYTES_MAX).await?;
             let Some((last, _)) = batch.last() else { break };
             let (last, length) = (*last, batch.len());
+            let size_bytes = batch.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+            let batch_amount = Amount { files: length as u64, bytes: size_bytes };
             let digests: Vec<_> = batch.iter().map(|(digest, _)| *digest).collect();
             let _stripes = self.inner.stripes.lock_all(digests.iter()).await;
             let spilled = match self.inner.blobs.spill(self.still_there(batch).await?).await {
@@ -57,12 +61,18 @@ impl Registry {
                     batch_max = length / 2;
                     continue;
                 }
-                spilled => spilled?,
+                spilled => {
+                    // What is acknowledged comes before anything new.
+                    spilled.map_err(Error::from).inspect_err(|error| self.inner.room.note(error))?
+                }
             };
             after = Some(last);
             report.contents += spilled.durable.len();
             report.failed += spilled.failed.len();
             meta.mark_spilled(spilled.durable).await?;
+            let written = batch_amount.min(awaited);
+            self.inner.room.end_waiting(written);
+            awaited.take(written);
             failed = failed.or_else(|| spilled.failed.into_iter().next());
         }
         self.inner.room.end_waiting(awaited);
@@ -89,7 +99,8 @@ impl Registry {
 
     /// Spills whenever there is something to, until `stop`; then once more.
     pub async fn run_spill(&self, stop: CancellationToken) {
-        self.spill_and_log().await;
+        let mut failing = false;
+        self.spill_and_log(&mut failing).await;
         loop {
             tokio::select! {
                 () = self.inner.spill_wanted.notified() => {}
@@ -99,7 +110,7 @@ impl Registry {
                 () = self.inner.clock.sleep(GATHER) => {}
                 () = stop.cancelled() => break,
             }
-            if !self.spill_and_log().await {
+            if !self.spill_and_log(&mut failing).await {
                 self.inner.spill_wanted.notify_one();
                 tokio::select! {
                     () = self.inner.clock.sleep(RETRY) => {}
@@ -107,17 +118,24 @@ impl Registry {
                 }
             }
         }
-        self.spill_and_log().await;
+        self.spill_and_log(&mut failing).await;
     }
 
-    async fn spill_and_log(&self) -> bool {
+    /// Whether nothing is to be tried again. Failures in a row are told once, and their end.
+    async fn spill_and_log(&self, failing: &mut bool) -> bool {
         match self.spill_once().await {
             Ok(report) => {
-                tracing::debug!(contents = report.contents, "small contents written to files");
+                let contents = report.contents;
+                if std::mem::take(failing) {
+                    tracing::info!(contents, "small contents are written to files again");
+                }
+                tracing::debug!(contents, "small contents written to files");
                 true
             }
             Err(error) => {
-                tracing::error!(%error, "small contents could not be written to files");
+                if !std::mem::replace(failing, true) {
+                    tracing::error!(%error, "small contents could not be written to files");
+                }
                 // A poisoned store stays so until a restart: trying again would only repeat this.
                 !self.is_ready()
             }
