@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::call::Call;
 use super::explore::{Cut, Failure, Mode, disk_after};
 use super::run::{Base, Run};
 use super::verify::{Known, exercise, judge, recover};
@@ -69,7 +68,7 @@ pub fn explain(base: &Base, mode: Mode, run: &Run, cuts: &[Cut]) -> (String, Vec
             Ok((engine, found)) => {
                 let mut violations = judge(base, run, last, &found);
                 if violations.is_empty() && mode != Mode::Recovery {
-                    let begun = run.history.has_begun(Call::Finish, last);
+                    let begun = run.history.finishes(last);
                     let works = exercise(base, &engine, begun, &mut Known::default());
                     violations.extend(works.err());
                 }

@@ -169,7 +169,7 @@ impl<'a> Examiner<'a> {
             let (engine, found) = recover(self.base, image.disk, &mut self.known)
                 .map_err(|why| self.failure(vec![cut], vec![why]))?;
             if image.key.is_multiple_of(16) {
-                let begun = self.run.history.has_begun(Call::Finish, cut.at);
+                let begun = self.run.history.finishes(cut.at);
                 exercise(self.base, &engine, begun, &mut self.known)
                     .map_err(|why| self.failure(vec![cut], vec![why]))?;
             }
@@ -342,7 +342,7 @@ fn after_faults(base: &Base, mode: Mode, run: &Run) -> Result<(), String> {
     if mode == Mode::Enospc {
         engine.vfs.heal();
         engine.clock.advance(RETURN_MAX);
-        let begun = run.history.has_begun(Call::Finish, usize::MAX);
+        let begun = run.history.finishes(usize::MAX);
         exercise(base, engine, begun, &mut Known::default())?;
     }
     Ok(())

@@ -91,6 +91,12 @@ impl Record {
         self.began.0 <= cut && !refused
     }
 
+    /// Whether it was finishing an upload by then: from the rename of the bytes on, and until the
+    /// commit, its session has a row and no bytes, whatever the answer is in the end.
+    fn finishes_by(&self, cut: usize) -> bool {
+        matches!(self.call, Call::Finish | Call::Chunks(..)) && self.began.0 <= cut
+    }
+
     /// Where it says that the upload stands.
     fn kept(&self) -> Option<u64> {
         match self.ended {
@@ -127,15 +133,14 @@ struct Writer {
 }
 
 impl History {
-    /// Whether such a call had begun by then, and was not refused.
-    pub fn has_begun(&self, call: Call, cut: usize) -> bool {
-        self.records.iter().any(|record| record.call == call && record.begun_by(cut))
+    /// Whether the upload of the base state was being finished by then.
+    pub fn finishes(&self, cut: usize) -> bool {
+        self.records.iter().any(|record| record.call == Call::Finish && record.finishes_by(cut))
     }
 
     /// Whether some upload was being finished by then.
-    pub fn has_finished_any(&self, cut: usize) -> bool {
-        let finishes = |call| matches!(call, Call::Finish | Call::Chunks(..));
-        self.records.iter().any(|record| finishes(record.call) && record.begun_by(cut))
+    pub fn finishes_any(&self, cut: usize) -> bool {
+        self.records.iter().any(|record| record.finishes_by(cut))
     }
 
     /// Why this value may not be there after a power cut at `cut`; `None` when it may.
@@ -181,7 +186,7 @@ impl History {
         let least = least.unwrap_or(UPLOADED_SIZE_BYTES as u64);
         let finished = acknowledged().any(|record| is(&record, Call::Finish));
         let may = match found {
-            Value::Absent => begun().any(|record| is(&record, Call::Finish)),
+            Value::Absent => self.finishes(cut),
             Value::Offset(offset) => !finished && offset >= least,
             _ => false,
         };

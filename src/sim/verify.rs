@@ -264,10 +264,10 @@ pub fn judge(base: &Base, run: &Run, cut: usize, found: &Recovered) -> Vec<Strin
         violations.extend(there.map(|there| format!("I3: {there:?} before the first start")));
         return violations;
     }
-    if found.upload_gone && !run.history.has_begun(Call::Finish, cut) {
+    if found.upload_gone && !run.history.finishes(cut) {
         violations.push("I3: the upload has a row and no bytes".to_owned());
     }
-    if found.begun_gone && !run.history.has_finished_any(cut) {
+    if found.begun_gone && !run.history.finishes_any(cut) {
         violations.push("I3: an upload that a call began has a row and no bytes".to_owned());
     }
     for (key, value) in found.values.iter() {
