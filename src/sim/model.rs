@@ -138,6 +138,12 @@ impl History {
         self.records.iter().any(|record| record.call == Call::Finish && record.finishes_by(cut))
     }
 
+    /// Whether somebody had begun to delete that manifest by then.
+    pub fn deletes(&self, repository: usize, manifest: usize, cut: usize) -> bool {
+        let call = Call::Delete(repository, manifest);
+        self.records.iter().any(|record| record.call == call && record.begun_by(cut))
+    }
+
     /// Whether some upload was being finished by then.
     pub fn finishes_any(&self, cut: usize) -> bool {
         self.records.iter().any(|record| record.finishes_by(cut))

@@ -159,19 +159,33 @@ fn check_staged(vfs: &SimVfs, world: &World<'_>, offset: usize) -> Result<bool, 
     if right { Ok(true) } else { Err(format!("its first {offset} bytes are wrong")) }
 }
 
-/// I2: what is stored of what manifests refer to.
+/// I2: what is stored of the blobs that manifests refer to.
 fn check_edges(world: &World<'_>, values: &BTreeMap<Key, Value>, violations: &mut Vec<String>) {
     for (key, value) in values {
         let (Key::Manifest(repository, number), Value::Present) = (*key, *value) else { continue };
         let manifest = &world.universe.manifests[number];
-        let blobs = manifest.blobs.iter().map(|blob| Key::Blob(repository, *blob));
-        let children = manifest.children.iter().map(|child| Key::Manifest(repository, *child));
-        for needed in blobs.chain(children) {
+        for needed in manifest.blobs.iter().map(|blob| Key::Blob(repository, *blob)) {
             if values.get(&needed) != Some(&Value::Present) {
                 violations.push(format!("I2: {key:?} needs {needed:?}, which is not there"));
             }
         }
     }
+}
+
+/// I2: the manifests that an index refers to are there, unless somebody deleted them.
+fn judge_children(base: &Base, run: &Run, cut: usize, found: &Recovered) -> Vec<String> {
+    let mut violations = Vec::new();
+    for (key, value) in found.values.iter() {
+        let (Key::Manifest(repository, number), Value::Present) = (*key, *value) else { continue };
+        for child in &base.universe.manifests[number].children {
+            let needed = Key::Manifest(repository, *child);
+            let is_there = found.values.get(&needed) == Some(&Value::Present);
+            if !is_there && !run.history.deletes(repository, *child, cut) {
+                violations.push(format!("I2: {key:?} needs {needed:?}, which is not there"));
+            }
+        }
+    }
+    violations
 }
 
 /// What clients see; an error when they see something wrong, or cannot read.
@@ -270,6 +284,7 @@ pub fn judge(base: &Base, run: &Run, cut: usize, found: &Recovered) -> Vec<Strin
     if found.begun_gone && !run.history.finishes_any(cut) {
         violations.push("I3: an upload that a call began has a row and no bytes".to_owned());
     }
+    violations.extend(judge_children(base, run, cut, found));
     for (key, value) in found.values.iter() {
         let first = base.values[key];
         let universe = &base.universe;
