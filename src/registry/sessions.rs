@@ -241,11 +241,18 @@ impl Sessions {
         self.table().sessions.get(&id).map(|entry| Arc::clone(&entry.session))
     }
 
-    /// Adds a session of an earlier process, unless a concurrent request has just done so.
+    /// Adds a session that is known from its row, unless a concurrent request has just done so.
+    /// When there are too many, the oldest idle one goes back to its own; where none is idle,
+    /// each belongs to a request, and those are bounded.
     pub fn adopt(&self, session: Session) -> Arc<Session> {
         let mut table = self.table();
         if let Some(existing) = table.sessions.get(&session.id) {
             return Arc::clone(&existing.session);
+        }
+        if table.sessions.len() >= self.max
+            && let Some(victim) = table.oldest_idle(&table.ages, |_| true)
+        {
+            table.remove(victim);
         }
         let session = Arc::new(session);
         table.insert(Arc::clone(&session));
@@ -385,6 +392,18 @@ mod tests {
         assert!(matches!(sessions.insert(session(3, "a")), Err(Error::TooManyUploads)));
         sessions.insert(session(4, "b")).unwrap();
         assert!(sessions.get(session(1, "a").id).is_none());
+    }
+
+    #[test]
+    fn sessions_that_come_back_from_their_rows_are_no_more_than_others() {
+        let sessions = Sessions::new(10, 2, 2);
+        let known = |number| Arc::into_inner(session(number, "a")).unwrap();
+        let ids = [1, 2, 3].map(|number| sessions.adopt(known(number)).id);
+        assert!(sessions.get(ids[0]).is_none());
+        let held = [ids[1], ids[2]].map(|id| sessions.get(id).unwrap());
+        let fourth = sessions.adopt(known(4)).id;
+        assert!(sessions.get(fourth).is_some(), "all others are in use");
+        drop(held);
     }
 
     #[tokio::test]
