@@ -39,6 +39,8 @@ impl Ballast {
         if ballast.take() {
             ballast.held.store(true, Ordering::Release);
         } else {
+            // What has another size could never be released.
+            ballast.file.set_size(0)?;
             ballast.restore();
         }
         Ok(ballast)

@@ -51,3 +51,15 @@ fn without_room_now_it_is_made_later() {
     ballast.restore();
     assert!(ballast.release());
 }
+
+#[test]
+fn what_lies_there_in_another_size_is_given_back() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("ballast");
+    std::fs::write(&path, vec![1; 2 * SIZE_BYTES as usize]).unwrap();
+    let probe = ProbeVfs::new(Arc::new(OsVfs), root.path());
+    probe.fail(Class::Preallocate, 1, ENOSPC, true);
+    let ballast = Ballast::open(Arc::new(probe), &path, SIZE_BYTES).unwrap();
+    assert_eq!(taken_bytes(&path), 0);
+    assert!(!ballast.release());
+}
