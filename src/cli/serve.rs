@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{self, App, Listeners};
 use crate::config::{self, Config, Loaded, Severity};
 use crate::ops::clock::SystemClock;
+use crate::ops::heap;
 use crate::ops::limits::{self, OpenFiles};
 use crate::ops::telemetry;
 
@@ -24,6 +25,7 @@ const BLOCKING_THREAD_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Runs the registry until SIGTERM or SIGINT.
 pub fn run(config: Option<&Path>) -> anyhow::Result<()> {
+    heap::limit();
     let loaded = Config::load(config, config::environment())?;
     telemetry::init(&loaded.config.log, Arc::new(SystemClock::start()))?;
     for notice in &loaded.notices {

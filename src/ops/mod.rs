@@ -3,6 +3,7 @@
 
 pub mod blocking;
 pub mod clock;
+pub mod heap;
 pub mod limits;
 pub mod metrics;
 pub mod progress;
