@@ -10,6 +10,10 @@ repository_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tool_cache=${KELSON_CI_CACHE:-$HOME/.cache/kelson-ci}
 export PATH="$tool_cache/bin:$PATH"
 work=$(mktemp -d)
+# One set of features for every build of the profile `checked`, so that it is compiled once; both do
+# nothing until they are asked to.
+# shellcheck disable=SC2034 # for the scripts that source this file
+checked_features=failpoints,sim
 started_pids=()
 # Commands of a script that must run before the processes are stopped and $work is removed.
 cleanup_hooks=()
@@ -153,7 +157,7 @@ own_mounts() {
 build_failpoints() {
     say "building with failpoints"
     (cd "$repository_root" && cargo build --quiet --profile checked --bin kelson \
-        --features failpoints)
+        --features "$checked_features")
     # A copy, because the next suite may build another one in its place.
     failpoint_binary=$work/kelson-failpoints
     cp "$repository_root/target/checked/kelson" "$failpoint_binary"
