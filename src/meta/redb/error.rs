@@ -14,6 +14,10 @@ fn from_io(error: io::Error) -> Error {
     match error.downcast::<disk::Error>() {
         Ok(error) if error.is_failed_sync() => Error::Poisoned,
         Ok(error) if error.is_full() => Error::Full,
+        // Pages that its own rows name are not in the file: it was cut.
+        Ok(error) if error.source.kind() == io::ErrorKind::UnexpectedEof => {
+            Error::Corrupt(error.to_string())
+        }
         Ok(error) => Error::Disk(error),
         // redb's own: "not a redb database".
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::testing::{Fault, MemoryVfs, Operation};
 use super::{Options, RedbMeta};
+use crate::disk::{Open, Vfs};
 use crate::meta::conformance::{digest, edge, link, moment, name, push, size_bytes, tag};
 use crate::meta::{EdgeKind, Error, MetaStore, PutManifest, Result};
 use crate::oci::Reference;
@@ -283,5 +284,21 @@ async fn a_read_is_tried_once_more_on_a_handle_that_stays() {
     assert_eq!(replacing.len(), 2, "the first try met a closed database");
     for started in replacing.into_iter().flatten() {
         started.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_was_cut_is_damaged_wherever_that_was() {
+    let vfs = MemoryVfs::default();
+    let store = open(&vfs).unwrap();
+    push_image(&store, 1).await.unwrap();
+    store.close().await.unwrap();
+    drop(store);
+    let file = vfs.open(Path::new(PATH), Open::ReadWrite).unwrap();
+    let whole = file.size_bytes().unwrap();
+    for size_bytes in [whole - 4096, 4096, 4095, 320, 290, 9, 1, 0] {
+        file.set_size(size_bytes).unwrap();
+        let error = open(&vfs).unwrap_err();
+        assert!(matches!(error, Error::Corrupt(_) | Error::Foreign(_)), "{size_bytes}: {error:?}");
     }
 }
