@@ -91,12 +91,6 @@ impl Record {
         self.began.0 <= cut && !refused
     }
 
-    /// Whether it was finishing an upload by then: from the rename of the bytes on, and until the
-    /// commit, its session has a row and no bytes, whatever the answer is in the end.
-    fn finishes_by(&self, cut: usize) -> bool {
-        matches!(self.call, Call::Finish | Call::Chunks(..)) && self.began.0 <= cut
-    }
-
     /// Where it says that the upload stands.
     fn kept(&self) -> Option<u64> {
         match self.ended {
@@ -133,9 +127,16 @@ struct Writer {
 }
 
 impl History {
-    /// Whether the upload of the base state was being finished by then.
+    /// Whether somebody had begun to finish the upload of the base state by then.
     pub fn finishes(&self, cut: usize) -> bool {
-        self.records.iter().any(|record| record.call == Call::Finish && record.finishes_by(cut))
+        let mut records = self.records.iter();
+        records.any(|record| record.call == Call::Finish && record.began.0 <= cut)
+    }
+
+    /// Whether somebody had begun to finish any upload by then.
+    pub fn finishes_any(&self, cut: usize) -> bool {
+        let finishes = |call| matches!(call, Call::Finish | Call::Chunks(..));
+        self.records.iter().any(|record| finishes(record.call) && record.began.0 <= cut)
     }
 
     /// Whether somebody had begun to delete that manifest by then.
@@ -144,12 +145,8 @@ impl History {
         self.records.iter().any(|record| record.call == call && record.begun_by(cut))
     }
 
-    /// Whether some upload was being finished by then.
-    pub fn finishes_any(&self, cut: usize) -> bool {
-        self.records.iter().any(|record| record.finishes_by(cut))
-    }
-
-    /// Why this value may not be there after a power cut at `cut`; `None` when it may.
+    /// Why this value may not be there after a power cut at `cut`; `None` when it may. `published`
+    /// says whether the bytes of the upload had left staging by then.
     pub fn contradicts(
         &self,
         universe: &Universe,
@@ -157,9 +154,10 @@ impl History {
         key: Key,
         found: Value,
         first: Value,
+        published: &dyn Fn() -> bool,
     ) -> Option<String> {
         if key == Key::Upload {
-            return self.contradicts_upload(cut, found, first);
+            return self.contradicts_upload(cut, found, first, published);
         }
         let begin = Writer { value: first, only_over: None, began: 0, ended: Some(0) };
         let mut writers = vec![begin];
@@ -181,7 +179,13 @@ impl History {
         (!may).then(|| format!("I3: {key:?} is {found:?}, but it may only be one of {allowed:?}"))
     }
 
-    fn contradicts_upload(&self, cut: usize, found: Value, first: Value) -> Option<String> {
+    fn contradicts_upload(
+        &self,
+        cut: usize,
+        found: Value,
+        first: Value,
+        published: &dyn Fn() -> bool,
+    ) -> Option<String> {
         if first == Value::Absent {
             return (found != first).then(|| format!("I3: the upload is {found:?}"));
         }
@@ -192,7 +196,7 @@ impl History {
         let least = least.unwrap_or(UPLOADED_SIZE_BYTES as u64);
         let finished = acknowledged().any(|record| is(&record, Call::Finish));
         let may = match found {
-            Value::Absent => self.finishes(cut),
+            Value::Absent => begun().any(|record| is(&record, Call::Finish)) || published(),
             Value::Offset(offset) => !finished && offset >= least,
             _ => false,
         };

@@ -146,6 +146,21 @@ pub struct Run {
     pub engine: Option<Engine>,
 }
 
+impl Run {
+    /// Whether a call that finishes uploads had begun by then, and taken the bytes of this one out
+    /// of staging: for the name of their content, or because that was there. Until its commit such
+    /// a session has a row and no bytes, and if that fails, for ever.
+    pub fn has_published(&self, upload: UploadId, cut: usize) -> bool {
+        if !self.history.finishes_any(cut) {
+            return false;
+        }
+        let mut disk = self.recording.begin.clone();
+        self.recording.log.iter().take(cut).for_each(|op| disk.apply(op));
+        let staged = format!("/staging/{upload}/data");
+        !disk.paths().iter().any(|(_, path)| path.ends_with(&staged))
+    }
+}
+
 /// Hash of a dump.
 pub fn hash_of(dump: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();

@@ -21,7 +21,7 @@ use crate::blob::Layout;
 use crate::disk::sim::{Disk, Recording, SimVfs, Variant};
 use crate::disk::{Open, Vfs};
 use crate::meta::{BlobState, MetaStore, Place};
-use crate::oci::{Digest, Reference};
+use crate::oci::{Digest, Reference, UploadId};
 use crate::registry::{Content, Error};
 
 /// What a recovery found.
@@ -35,8 +35,8 @@ pub struct Recovered {
     pub values: Rc<BTreeMap<Key, Value>>,
     /// Whether the upload has no file any more: a power cut while it is finished may leave its row.
     pub upload_gone: bool,
-    /// Whether that is so for an upload that some call began.
-    pub begun_gone: bool,
+    /// The uploads that some call began of which that is so.
+    pub begun_gone: Vec<UploadId>,
     /// Breaches that need no knowledge of the run.
     pub violations: Vec<String>,
     /// What the recovery did to the disk.
@@ -75,7 +75,7 @@ pub fn recover(base: &Base, disk: Disk, known: &mut Known) -> Result<(Engine, Re
     let dump = hash_of(&engine.dump()?);
     let world = base.world();
     let (values, violations) = known.of(dump, &engine, &world)?;
-    let begun_gone = block_on(is_begun_gone(&engine, &world))?;
+    let begun_gone = block_on(begun_and_gone(&engine, &world))?;
     let mut recovered = Recovered {
         transactions,
         dump,
@@ -129,18 +129,19 @@ async fn check_content(engine: &Engine, digest: &Digest, bytes: &Bytes) -> Resul
     if read == *bytes { Ok(()) } else { Err("its file has wrong bytes".to_owned()) }
 }
 
-/// Whether the row of an upload that some call began says that it has more bytes than there are.
-async fn is_begun_gone(engine: &Engine, world: &World<'_>) -> Result<bool, String> {
+/// The uploads that some call began whose rows say that they have more bytes than there are.
+async fn begun_and_gone(engine: &Engine, world: &World<'_>) -> Result<Vec<UploadId>, String> {
+    let mut gone = Vec::new();
     let rows = engine.store.meta.uploads(u64::MAX, None, UPLOADS_MAX).await;
     let rows = rows.map_err(|error| error.to_string())?;
     for row in rows.into_iter().filter(|row| row.id != world.upload) {
         let path = Layout::new(Path::new(super::engine::ROOT)).upload_data(row.id);
         let found = engine.vfs.metadata(&path).map_err(|error| error.to_string())?;
         if found.is_none_or(|found| found.size_bytes < row.offset) {
-            return Ok(true);
+            gone.push(row.id);
         }
     }
-    Ok(false)
+    Ok(gone)
 }
 
 /// More than a case begins.
@@ -278,17 +279,18 @@ pub fn judge(base: &Base, run: &Run, cut: usize, found: &Recovered) -> Vec<Strin
         violations.extend(there.map(|there| format!("I3: {there:?} before the first start")));
         return violations;
     }
-    if found.upload_gone && !run.history.finishes(cut) {
+    let published = || run.has_published(base.world().upload, cut);
+    if found.upload_gone && !published() {
         violations.push("I3: the upload has a row and no bytes".to_owned());
     }
-    if found.begun_gone && !run.history.finishes_any(cut) {
-        violations.push("I3: an upload that a call began has a row and no bytes".to_owned());
+    for upload in found.begun_gone.iter().filter(|upload| !run.has_published(**upload, cut)) {
+        violations.push(format!("I3: upload {upload}, which a call began, has a row and no bytes"));
     }
     violations.extend(judge_children(base, run, cut, found));
     for (key, value) in found.values.iter() {
         let first = base.values[key];
         let universe = &base.universe;
-        violations.extend(run.history.contradicts(universe, cut, *key, *value, first));
+        violations.extend(run.history.contradicts(universe, cut, *key, *value, first, &published));
     }
     if run.fault.is_none() {
         judge_transactions(run, cut, found, &mut violations);
