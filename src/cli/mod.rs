@@ -128,11 +128,20 @@ enum ConfigCommand {
     },
 }
 
+impl Command {
+    /// Whether all it does is in its output: a reader that has seen enough has all it wanted. Of
+    /// others the exit code says whether the work was done.
+    fn only_shows(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::Ls { .. } | Self::Explain { .. } | Self::Health(_))
+    }
+}
+
 /// Parses the command line and runs it.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     // Not locked: the access log of `serve` is written to it from another thread.
     let out = &mut std::io::LineWriter::new(std::io::stdout());
+    let only_shows = cli.command.only_shows();
     let result = match cli.command {
         Command::Serve(config) => serve::run(config.config.as_deref()),
         Command::Config(ConfigCommand::Check { config, json }) => {
@@ -159,7 +168,7 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if only_shows && is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // With standard error gone there is nobody left to tell.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");

@@ -107,6 +107,24 @@ fn without_a_server_the_check_keeps_the_store_to_itself() {
 }
 
 #[test]
+fn without_a_reader_work_that_was_cut_short_is_no_success() {
+    let server = Server::start();
+    push(&server.client(), 1);
+    let foreign = server.root().join("docker/registry/v2/blobs/foreign");
+    fs::write(&foreign, b"").unwrap();
+    let unread = |arguments: &[&str]| {
+        let mut command = server.command();
+        let mut child =
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        drop(child.stdout.take());
+        child.wait().unwrap().code()
+    };
+    assert_eq!(unread(&["fsck", "--json"]), Some(1));
+    assert_eq!(unread(&["ls"]), Some(0), "it has shown what was wanted");
+    fs::remove_file(&foreign).unwrap();
+}
+
+#[test]
 fn findings_are_told_beside_a_server_and_repaired() {
     let server = Server::start();
     let client = server.client();
