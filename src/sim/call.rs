@@ -152,6 +152,7 @@ impl Call {
                     Error::Full | Error::LowSpace => Outcome::Full,
                     Error::Poisoned => Outcome::Poisoned,
                     Error::Storage(_) => Outcome::Failed,
+                    Error::DigestMismatch { .. } => Outcome::Mismatched,
                     _ => Outcome::Refused,
                 };
                 (outcome, error.to_string())

@@ -327,7 +327,8 @@ fn after_faults(base: &Base, mode: Mode, run: &Run) -> Result<(), String> {
     let background = |call| matches!(call, Call::Spill | Call::Beat | Call::Plant(_));
     for record in run.history.records.iter().filter(|record| !background(record.call)) {
         let allowed = match record.ended.map(|ended| ended.2) {
-            None | Some(Outcome::Done | Outcome::Kept(_) | Outcome::Refused) => true,
+            None | Some(Outcome::Done | Outcome::Kept(_)) => true,
+            Some(Outcome::Refused | Outcome::Mismatched) => true,
             Some(Outcome::Full) => mode == Mode::Enospc || mode == Mode::Faults,
             Some(Outcome::Failed | Outcome::Poisoned) => mode != Mode::Enospc,
         };

@@ -61,6 +61,9 @@ pub enum Outcome {
     Kept(u64),
     /// It was refused and changed nothing.
     Refused,
+    /// It was refused because the bytes of the upload have another digest, which ends the upload:
+    /// an append that overlaps a finish may put its bytes between those of the latter.
+    Mismatched,
     /// Nothing fits any more; whether it changed something is not known.
     Full,
     /// The store takes no writes; likewise.
@@ -87,8 +90,24 @@ pub struct Record {
 
 impl Record {
     fn begun_by(&self, cut: usize) -> bool {
-        let refused = matches!(self.ended, Some((_, _, Outcome::Refused)));
+        let outcome = self.ended.map(|(_, _, outcome)| outcome);
+        let refused = matches!(outcome, Some(Outcome::Refused | Outcome::Mismatched));
         self.began.0 <= cut && !refused
+    }
+
+    /// Whether both were under way at some moment.
+    fn overlaps(&self, other: &Self) -> bool {
+        let before =
+            |one: &Self, two: &Self| one.ended.is_some_and(|(_, moment, _)| moment <= two.began.1);
+        !before(self, other) && !before(other, self)
+    }
+
+    /// Whether it was answered by then that the upload has ended.
+    fn has_ended(&self, cut: usize) -> bool {
+        let ended = |(position, _, outcome)| {
+            position <= cut && matches!(outcome, Outcome::Done | Outcome::Mismatched)
+        };
+        self.call == Call::Finish && self.ended.is_some_and(ended)
     }
 
     /// Where it says that the upload stands.
@@ -179,6 +198,25 @@ impl History {
         (!may).then(|| format!("I3: {key:?} is {found:?}, but it may only be one of {allowed:?}"))
     }
 
+    /// Whether this call may have ended the upload of the base state by then.
+    fn may_end(&self, record: &Record, cut: usize, published: &dyn Fn() -> bool) -> bool {
+        if record.call != Call::Finish || record.began.0 > cut {
+            return false;
+        }
+        let grows = |other: &&Record| matches!(other.call, Call::Append | Call::Finish);
+        match record.ended.map(|(_, _, outcome)| outcome) {
+            None | Some(Outcome::Done | Outcome::Kept(_)) => true,
+            Some(Outcome::Mismatched) => {
+                let mut others = self.records.iter().filter(grows);
+                others.any(|other| !std::ptr::eq(other, record) && other.overlaps(record))
+            }
+            // Whether it was that one or an earlier one: a commit that failed left the row.
+            Some(Outcome::Refused | Outcome::Full | Outcome::Poisoned | Outcome::Failed) => {
+                published()
+            }
+        }
+    }
+
     fn contradicts_upload(
         &self,
         cut: usize,
@@ -189,19 +227,18 @@ impl History {
         if first == Value::Absent {
             return (found != first).then(|| format!("I3: the upload is {found:?}"));
         }
-        let is = |record: &&Record, call: Call| record.call == call;
-        let begun = || self.records.iter().filter(|record| record.begun_by(cut));
-        let acknowledged = || begun().filter(|record| record.acknowledged_by(cut).is_some());
-        let least = acknowledged().filter_map(Record::kept).max();
+        let records = || self.records.iter();
+        let acknowledged = records().filter(|record| record.acknowledged_by(cut).is_some());
+        let least = acknowledged.filter_map(Record::kept).max();
         let least = least.unwrap_or(UPLOADED_SIZE_BYTES as u64);
-        let finished = acknowledged().any(|record| is(&record, Call::Finish));
+        let ended = records().any(|record| record.has_ended(cut));
         let may = match found {
-            Value::Absent => begun().any(|record| is(&record, Call::Finish)) || published(),
-            Value::Offset(offset) => !finished && offset >= least,
+            Value::Absent => records().any(|record| self.may_end(record, cut, published)),
+            Value::Offset(offset) => !ended && offset >= least,
             _ => false,
         };
         (!may).then(|| {
-            format!("I3: the upload is {found:?}, acknowledged were {least}, finished: {finished}")
+            format!("I3: the upload is {found:?}, acknowledged were {least}, ended: {ended}")
         })
     }
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use super::call::Call;
 use super::engine::Engine;
-use super::explain::command;
-use super::explore::{Budget, Failure, Mode, Tally, explore};
-use super::run::{Base, Case};
+use super::explain::{command, explain};
+use super::explore::{Budget, Cut, Failure, Mode, Tally, explore};
+use super::model::Outcome;
+use super::run::{Base, Case, run};
 use super::verify::{Known, recover};
 use crate::disk::durable::Step;
 use crate::disk::sim::{Recording, SimVfs, Variant};
@@ -38,6 +40,25 @@ fn a_first_start_that_is_killed_anywhere_is_a_first_start_again() {
         assert!(opened.is_ok(), "D-7, before operation {at}: {opened:?}");
         disk.apply(op);
     }
+}
+
+/// The append came between the question where the upload stands and the bytes of the finish: so
+/// their digest was wrong, and the simulator once called the end of that upload a loss.
+#[test]
+fn a_finish_that_an_append_spoils_ends_the_upload() {
+    let base = Base::new();
+    let text = "finish/spill/append/push.0.1/push.1.3,put.1.2.0,push.0.2";
+    let case = Case::parse(186_199_320_330_037, text).unwrap();
+    let mut run = run(&base, &case, None).unwrap();
+    let finish = run.history.records.iter().position(|record| record.call == Call::Finish);
+    let finish = finish.unwrap();
+    assert!(matches!(run.history.records[finish].ended, Some((_, _, Outcome::Mismatched))));
+    let cut = Cut { at: run.recording.log.len(), variant: Variant::Everything, sample: 0 };
+    assert_eq!(explain(&base, Mode::Random, &run, &[cut]).1, Vec::<String>::new(), "I3");
+
+    run.history.records.retain(|record| record.call != Call::Append);
+    let (_, violations) = explain(&base, Mode::Random, &run, &[cut]);
+    assert!(violations.iter().any(|it| it.contains("the upload is Absent")), "{violations:?}");
 }
 
 #[test]
