@@ -205,15 +205,13 @@ impl History {
         }
         let grows = |other: &&Record| matches!(other.call, Call::Append | Call::Finish);
         match record.ended.map(|(_, _, outcome)| outcome) {
-            None | Some(Outcome::Done | Outcome::Kept(_)) => true,
             Some(Outcome::Mismatched) => {
                 let mut others = self.records.iter().filter(grows);
                 others.any(|other| !std::ptr::eq(other, record) && other.overlaps(record))
             }
-            // Whether it was that one or an earlier one: a commit that failed left the row.
-            Some(Outcome::Refused | Outcome::Full | Outcome::Poisoned | Outcome::Failed) => {
-                published()
-            }
+            // Out of descriptors: its commit, or that of an earlier one, left the row.
+            Some(Outcome::Refused) => published(),
+            _ => true,
         }
     }
 
