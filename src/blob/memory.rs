@@ -14,11 +14,12 @@ use super::{
 use crate::disk;
 use crate::oci::{Algorithm, Digest, Shard, UploadId};
 
-/// Blobs and uploads in memory; a clone is the same store. Everything is durable at once.
-#[derive(Debug, Clone)]
+/// Blobs and uploads in memory; a clone is the same store. Everything is durable at once, and
+/// at first there is all the room there can be.
+#[derive(Debug, Clone, Default)]
 pub struct MemoryBlobs(Arc<Mutex<Inner>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     blobs: BTreeMap<Digest, Bytes>,
     staged: BTreeMap<UploadId, Staged>,
@@ -26,15 +27,21 @@ struct Inner {
     /// That of the newest handle.
     handles: u64,
     /// What the store says of its room; nothing here takes any.
-    free_bytes: u64,
-    total_bytes: u64,
+    space: disk::Space,
 }
 
-impl Default for MemoryBlobs {
-    /// Empty, and with all the room there is.
+/// All the room there is.
+const PLENTY: disk::Space = disk::Space {
+    free_bytes: u64::MAX,
+    total_bytes: u64::MAX,
+    free_inodes: u64::MAX,
+    total_inodes: 0,
+};
+
+impl Default for Inner {
     fn default() -> Self {
-        let (free_bytes, total_bytes) = (u64::MAX, u64::MAX);
-        Self(Arc::new(Mutex::new(Inner { free_bytes, total_bytes, ..Inner::default() })))
+        let (blobs, staged, quarantined, handles) = Default::default();
+        Self { blobs, staged, quarantined, handles, space: PLENTY }
     }
 }
 
@@ -57,13 +64,18 @@ impl MemoryBlobs {
 
     /// Sets what the store says of its room.
     pub fn set_space(&self, free_bytes: u64, total_bytes: u64) {
-        let mut inner = self.inner();
-        (inner.free_bytes, inner.total_bytes) = (free_bytes, total_bytes);
+        self.inner().space = disk::Space { free_bytes, total_bytes, ..PLENTY };
+    }
+
+    /// Sets what it says of its inodes.
+    pub fn set_inodes(&self, free_inodes: u64, total_inodes: u64) {
+        let space = &mut self.inner().space;
+        (space.free_inodes, space.total_inodes) = (free_inodes, total_inodes);
     }
 
     /// What became of the store after its process was killed: no upload has a handle.
     pub fn restart(&self) -> Self {
-        let Inner { blobs, staged, quarantined, handles, free_bytes, total_bytes } = &*self.inner();
+        let Inner { blobs, staged, quarantined, handles, space } = &*self.inner();
         let staged = staged
             .iter()
             .map(|(id, upload)| (*id, Staged { bytes: upload.bytes.clone(), handle: 0 }));
@@ -72,8 +84,7 @@ impl MemoryBlobs {
             staged: staged.collect(),
             quarantined: quarantined.clone(),
             handles: *handles,
-            free_bytes: *free_bytes,
-            total_bytes: *total_bytes,
+            space: *space,
         })))
     }
 
@@ -193,8 +204,7 @@ impl BlobStore for MemoryBlobs {
     }
 
     async fn space(&self) -> Result<disk::Space> {
-        let Inner { free_bytes, total_bytes, .. } = *self.inner();
-        Ok(disk::Space { free_bytes, total_bytes, free_inodes: u64::MAX, total_inodes: 0 })
+        Ok(self.inner().space)
     }
 
     async fn quarantine(&self, digest: &Digest) -> Result<Option<String>> {

@@ -11,20 +11,71 @@ fn taken_bytes(path: &Path) -> u64 {
     std::fs::metadata(path).unwrap().blocks() * 512
 }
 
+/// A file with a hole of so many bytes.
+fn hole(root: &Path, size_bytes: u64) -> Arc<dyn VfsFile> {
+    let file = OsVfs.open(&root.join("needy"), Open::Create { mode: MODE }).unwrap();
+    file.set_size(size_bytes).unwrap();
+    file
+}
+
 #[test]
-fn room_is_taken_given_back_once_and_taken_again() {
+fn room_is_given_back_as_it_is_needed_and_taken_again() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("ballast");
+    let needy = hole(root.path(), 4 * SIZE_BYTES);
+    let ballast = Ballast::open(Arc::new(OsVfs), &path, SIZE_BYTES).unwrap();
+    assert_eq!(taken_bytes(&path), SIZE_BYTES);
+
+    assert!(ballast.release_for(&*needy, 4095, 2));
+    assert_eq!(taken_bytes(&path), SIZE_BYTES - 8192, "two blocks are touched");
+    assert_eq!(taken_bytes(&root.path().join("needy")), 8192, "and taken before anybody else can");
+    let again = Ballast::open(Arc::new(OsVfs), &path, SIZE_BYTES).unwrap();
+    assert_eq!(taken_bytes(&path), SIZE_BYTES, "with plenty left a start makes it whole");
+    drop(again);
+
+    ballast.restore();
+    assert!(ballast.release_for(&*needy, SIZE_BYTES, 2 * SIZE_BYTES));
+    assert_eq!(taken_bytes(&path), 0);
+    assert!(!ballast.release_for(&*needy, 0, 1), "there is nothing left to give back");
+    ballast.restore();
+    assert_eq!(taken_bytes(&path), SIZE_BYTES);
+}
+
+#[test]
+fn nothing_is_taken_beyond_the_end_of_the_file() {
+    let root = tempfile::tempdir().unwrap();
+    let needy = hole(root.path(), SIZE_BYTES);
+    let path = root.path().join("ballast");
+    let ballast = Ballast::open(Arc::new(OsVfs), &path, SIZE_BYTES).unwrap();
+    assert!(ballast.release_for(&*needy, SIZE_BYTES - 4096, 8192));
+    assert!(ballast.release_for(&*needy, SIZE_BYTES, 0), "to grow");
+    assert_eq!(taken_bytes(&root.path().join("needy")), 4096);
+}
+
+#[test]
+fn what_is_left_of_it_survives_a_start_on_a_full_disk() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("ballast");
+    let needy = hole(root.path(), SIZE_BYTES);
+    let ballast = Ballast::open(Arc::new(OsVfs), &path, SIZE_BYTES).unwrap();
+    assert!(ballast.release_for(&*needy, 0, 4096));
+    let probe = ProbeVfs::new(Arc::new(OsVfs), root.path());
+    probe.fail(Class::Preallocate, 2, ENOSPC, true);
+    let again = Ballast::open(Arc::new(probe), &path, SIZE_BYTES).unwrap();
+    assert_eq!(taken_bytes(&path), SIZE_BYTES - 4096);
+    assert!(again.release_for(&*needy, 4096, 4096));
+    assert_eq!(taken_bytes(&path), SIZE_BYTES - 8192);
+}
+
+#[test]
+fn what_a_file_grows_by_is_allocated_while_plenty_is_free() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("ballast");
     let ballast = Ballast::open(Arc::new(OsVfs), &path, SIZE_BYTES).unwrap();
-    assert!(taken_bytes(&path) >= SIZE_BYTES);
-    assert!(ballast.release());
-    assert_eq!(taken_bytes(&path), 0);
-    assert!(!ballast.release(), "there is nothing left to give back");
-    ballast.restore();
-    assert!(taken_bytes(&path) >= SIZE_BYTES);
-    drop(ballast);
-    let again = Ballast::open(Arc::new(OsVfs), &path, SIZE_BYTES).unwrap();
-    assert!(again.release(), "what an earlier process took counts");
+    let file = OsVfs.open(&root.path().join("grown"), Open::Create { mode: MODE }).unwrap();
+    file.set_size(3 * SIZE_BYTES).unwrap();
+    ballast.back(&*file, SIZE_BYTES, 2 * SIZE_BYTES);
+    assert_eq!(taken_bytes(&root.path().join("grown")), 2 * SIZE_BYTES);
 }
 
 #[test]
@@ -45,11 +96,11 @@ fn without_room_now_it_is_made_later() {
     let probe = ProbeVfs::new(Arc::new(OsVfs), root.path());
     probe.fail(Class::Preallocate, 1, ENOSPC, true);
     let ballast = Ballast::open(Arc::new(probe.clone()), &path, SIZE_BYTES).unwrap();
-    assert!(!ballast.release());
+    assert_eq!(ballast.held_bytes.load(Ordering::Acquire), 0);
     assert_eq!(taken_bytes(&path), 0);
     assert!(probe.heal());
     ballast.restore();
-    assert!(ballast.release());
+    assert_eq!(taken_bytes(&path), SIZE_BYTES);
 }
 
 #[test]
@@ -61,5 +112,5 @@ fn what_lies_there_in_another_size_is_given_back() {
     probe.fail(Class::Preallocate, 1, ENOSPC, true);
     let ballast = Ballast::open(Arc::new(probe), &path, SIZE_BYTES).unwrap();
     assert_eq!(taken_bytes(&path), 0);
-    assert!(!ballast.release());
+    assert_eq!(ballast.held_bytes.load(Ordering::Acquire), 0);
 }

@@ -7,9 +7,11 @@
 mod collector;
 mod explain;
 mod integrity;
+mod repository;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -27,6 +29,7 @@ use crate::oci::{Descriptor, Digest, Reference, RepositoryName, Shard, Tag, Uplo
 #[derive(Debug, Default)]
 pub struct MemoryMeta {
     facts: Mutex<Facts>,
+    uses_reserve: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -98,65 +101,12 @@ impl Content {
     }
 }
 
-impl Repository {
-    fn has(&self, digest: &Digest) -> bool {
-        self.links.contains_key(digest) || self.manifests.contains_key(digest)
-    }
-
-    fn is_needed(&self, digest: &Digest) -> bool {
-        let mut edges = self.manifests.values().flat_map(|manifest| &manifest.edges);
-        edges.any(|edge| edge.digest == *digest)
-    }
-
-    /// The grace of links that lost their last use with these edges starts.
-    fn disuse(&mut self, edges: &[Edge], moment: Moment) {
-        let unused: Vec<_> = edges.iter().filter(|edge| !self.is_needed(&edge.digest)).collect();
-        for edge in unused {
-            if let Some(link) = self.links.get_mut(&edge.digest) {
-                link.eligible_uptime_seconds = moment.eligible_uptime_seconds;
-            }
-        }
-    }
-
-    fn replace(&mut self, push: PushManifest) {
-        let descriptor = push.descriptor();
-        let record = ManifestRecord {
-            digest: push.digest,
-            media_type: push.media_type,
-            size_bytes: push.size_bytes,
-            subject: push.subject,
-            artifact_type: push.artifact_type,
-            config_type: push.config_type,
-            pushed_at: push.moment.time,
-            standing: Standing::Held,
-        };
-        let manifest = Manifest {
-            record,
-            edges: push.edges,
-            descriptor,
-            orphaned: false,
-            queue: None,
-            eligible_uptime_seconds: 0,
-            condemned: false,
-        };
-        if let Some(replaced) = self.manifests.insert(push.digest, manifest) {
-            self.disuse(&replaced.edges, push.moment);
-        }
-    }
-
-    /// The subject of what is attached to `subject` was deleted, or has come.
-    fn set_orphaned(&mut self, subject: &Digest, orphaned: bool) {
-        let attached = self.manifests.values_mut();
-        for manifest in attached.filter(|manifest| manifest.record.subject == Some(*subject)) {
-            if std::mem::replace(&mut manifest.orphaned, orphaned) != orphaned {
-                // It changes the queue, if it is in one.
-                manifest.queue = None;
-            }
-        }
-    }
-}
-
 impl MemoryMeta {
+    /// Sets what [`MetaStore::uses_reserve`] says.
+    pub fn use_reserve(&self, used: bool) {
+        self.uses_reserve.store(used, Ordering::Relaxed);
+    }
+
     fn read(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -795,5 +745,9 @@ impl MetaStore for MemoryMeta {
 
     fn is_poisoned(&self) -> bool {
         false
+    }
+
+    fn uses_reserve(&self) -> bool {
+        self.uses_reserve.load(Ordering::Relaxed)
     }
 }

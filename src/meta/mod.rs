@@ -345,6 +345,15 @@ pub trait MetaStore: Send + Sync + Debug + 'static {
     /// Whether a failed commit has made the store read-only.
     fn is_poisoned(&self) -> bool;
 
+    /// Whether what was set aside for a full disk is being used: what adds content must leave the
+    /// rest to what removes some.
+    fn uses_reserve(&self) -> bool {
+        false
+    }
+
+    /// Sets it aside again, if there is plenty of room.
+    async fn restore_reserve(&self) {}
+
     /// What writes exports of this store; `None` where nothing is stored that could be lost.
     fn exporter(&self) -> Option<&dyn Exporter> {
         None

@@ -59,6 +59,7 @@ impl Registry {
         let mut promise = self.inner.room.promise();
         promise.cover(push.size_bytes).await?;
         let size_bytes = push.size_bytes;
+        self.inner.room.check_reserve().await?;
         let stored = if push.content.is_some() {
             let stored = self.inner.meta.put_manifest(push).await;
             if stored.as_ref().is_ok_and(|outcome| *outcome == meta::PutManifest::Stored) {
@@ -66,6 +67,7 @@ impl Registry {
             }
             stored.map_err(Error::from)
         } else {
+            promise.cover_file().await?;
             self.put_large(push, bytes).await
         };
         promise.written(size_bytes);

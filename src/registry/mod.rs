@@ -113,7 +113,8 @@ impl Registry {
             options.uploads_max,
             options.uploads_open_max,
         );
-        let room = Room::new(Arc::clone(&blobs), Arc::clone(&clock), options.watermark);
+        let room =
+            Room::new(Arc::clone(&blobs), Arc::clone(&meta), Arc::clone(&clock), options.watermark);
         let inner = Inner {
             uptime_base_seconds: counters.uptime_seconds,
             leases: Leases::new(options.gc_lease),

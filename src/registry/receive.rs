@@ -267,7 +267,7 @@ impl Registry {
             self.inner.leases.touch(&session.repository, self.inner.clock.monotonic());
             let size_bytes = batch.size_bytes();
             promise.cover(reader.ahead_bytes() + size_bytes).await?;
-            self.make_room(session, sink, size_bytes, end.is_some()).await?;
+            self.make_room(session, sink, size_bytes, end.is_some(), promise).await?;
             let (written, next) = match (&mut *sink, &end) {
                 (Sink::Memory(chunks), _) => {
                     chunks.append(batch);
@@ -304,18 +304,25 @@ impl Registry {
         sink: &mut Sink,
         batch_bytes: u64,
         is_last: bool,
+        promise: &mut Promise<'_>,
     ) -> Result<()> {
         let total = sink.size_bytes() + batch_bytes;
         let is_large = total > self.inner.options.small_content_size_bytes_max;
         if is_large || (!is_last && self.inner.buffers.are_crowded()) {
-            self.stage(session, sink).await?;
+            self.stage(session, sink, promise).await?;
         }
         Ok(())
     }
 
     /// Moves what is in memory to a staging file.
-    pub(super) async fn stage(&self, session: &Session, sink: &mut Sink) -> Result<()> {
+    pub(super) async fn stage(
+        &self,
+        session: &Session,
+        sink: &mut Sink,
+        promise: &mut Promise<'_>,
+    ) -> Result<()> {
         if let Sink::Memory(chunks) = sink {
+            promise.cover_file().await?;
             let mut staging = self.inner.blobs.stage(session.id, session.algorithm).await?;
             let chunks = std::mem::replace(chunks, Chunks::none(&self.inner.buffers));
             append(&mut staging, chunks).await?;

@@ -4,6 +4,10 @@
 //! The file system is asked at most once a second, and only when something is to be added.
 //! Between two answers the account runs on: what was written since, and what the requests that
 //! run were promised, so that a burst of them does not pass the mark either.
+//!
+//! Bytes are asked of everything, inodes only of what gets a file at once. A small content lies in
+//! the database and can wait for its file there: where inodes are short, images whose layers are
+//! begun can still be finished.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,12 +19,14 @@ use super::error::{Error, Result};
 use super::{Registry, Watermark};
 use crate::blob::BlobStore;
 use crate::disk::Space;
+use crate::meta::MetaStore;
 use crate::ops::Clock;
 
 /// How old an answer of the file system may be.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long nothing is added after the disk itself refused a write, whatever it says is free: a
-/// quota does not show there, and a refused write costs the database a new handle.
+/// How long nothing is added after the disk itself refused a write that the space it says is free
+/// does not explain: a quota does not show there, and a refused write costs the database a new
+/// handle.
 const PAUSE: Duration = Duration::from_secs(3);
 /// An upload is promised what it announced, at most this much, and beyond [`AHEAD_FROM_BYTES`]
 /// never more than it has sent: a client cannot claim room by announcing.
@@ -36,6 +42,7 @@ const INODES_PER_FILE: u64 = 3;
 #[derive(Debug)]
 pub struct Room {
     blobs: Arc<dyn BlobStore>,
+    meta: Arc<dyn MetaStore>,
     clock: Arc<dyn Clock>,
     watermark: Watermark,
     /// Held by whoever asks the file system.
@@ -58,6 +65,8 @@ struct Account {
     /// Since the file system was asked.
     written: Amount,
     paused_until: Duration,
+    /// The database lives on what was set aside for a full disk.
+    reserve_used: bool,
     refusing: bool,
 }
 
@@ -89,15 +98,27 @@ impl Amount {
 }
 
 impl Account {
-    fn fits(&self, bytes: u64, now: Duration) -> bool {
-        let mut spoken_for = Amount { files: 0, bytes };
+    fn spoken_for(&self) -> Amount {
+        let mut sum = Amount::default();
         for amount in [self.promised, self.written, self.awaited] {
-            spoken_for.add(amount);
+            sum.add(amount);
         }
-        let inodes = spoken_for.files.saturating_mul(INODES_PER_FILE);
+        sum
+    }
+
+    /// Whether so many bytes more can be added.
+    fn fits(&self, bytes: u64, now: Duration) -> bool {
+        let bytes = self.spoken_for().bytes.saturating_add(bytes);
         now >= self.paused_until
-            && self.mark_bytes.saturating_add(spoken_for.bytes) <= self.free_bytes
-            && self.inodes_left.saturating_add(inodes) <= self.free_inodes
+            && !self.reserve_used
+            && self.mark_bytes.saturating_add(bytes) <= self.free_bytes
+    }
+
+    /// Whether so many files more can be made. Those that are awaited come first.
+    fn fits_files(&self, files: u64) -> bool {
+        let files = self.spoken_for().files.saturating_add(files);
+        let inodes = files.saturating_mul(INODES_PER_FILE);
+        self.inodes_left.saturating_add(inodes) <= self.free_inodes
     }
 
     /// Takes in an answer. `written` was written before the question.
@@ -108,7 +129,11 @@ impl Account {
         self.free_bytes = space.free_bytes;
         self.mark_bytes = mark_bytes;
         self.written.take(written);
-        if self.refusing && self.fits(0, now) {
+        if space.free_inodes < INODES_PER_FILE {
+            // That is why a write was refused, and bytes can be added all the same.
+            self.paused_until = Duration::ZERO;
+        }
+        if self.refusing && self.fits(0, now) && self.fits_files(1) {
             self.refusing = false;
             let free_bytes = self.free_bytes;
             tracing::info!(free_bytes, mark_bytes, "there is room again: uploads are taken");
@@ -118,9 +143,14 @@ impl Account {
 
 impl Room {
     /// On the file system of `blobs`.
-    pub fn new(blobs: Arc<dyn BlobStore>, clock: Arc<dyn Clock>, watermark: Watermark) -> Self {
+    pub fn new(
+        blobs: Arc<dyn BlobStore>,
+        meta: Arc<dyn MetaStore>,
+        clock: Arc<dyn Clock>,
+        watermark: Watermark,
+    ) -> Self {
         let (asking, account, short) = Default::default();
-        Self { blobs, clock, watermark, asking, account, short }
+        Self { blobs, meta, clock, watermark, asking, account, short }
     }
 
     fn account(&self) -> MutexGuard<'_, Account> {
@@ -142,6 +172,10 @@ impl Room {
             return;
         }
         let (now, written) = (self.clock.monotonic(), self.account().written);
+        if self.meta.uses_reserve() {
+            self.meta.restore_reserve().await;
+        }
+        self.account().reserve_used = self.meta.uses_reserve();
         match self.blobs.space().await {
             Ok(space) => {
                 let mark_bytes = self.watermark.mark_bytes(space.total_bytes);
@@ -158,11 +192,45 @@ impl Room {
         }
     }
 
+    /// Whether content may be added to the database. What is set aside for a full disk is for what
+    /// makes room: deletes and the collector. This holds without a watermark as well.
+    ///
+    /// # Errors
+    /// [`Error::LowSpace`], or without a watermark [`Error::Full`]
+    pub async fn check_reserve(&self) -> Result<()> {
+        if !self.meta.uses_reserve() {
+            return Ok(());
+        }
+        self.refresh().await;
+        if !self.meta.uses_reserve() {
+            return Ok(());
+        }
+        if self.watermark.is_off() {
+            Err(Error::Full)
+        } else {
+            Err(self.refuse(&mut self.account()))
+        }
+    }
+
+    /// Whether another content may get a file at once.
+    ///
+    /// # Errors
+    /// [`Error::LowSpace`]
+    pub async fn check_file(&self) -> Result<()> {
+        if self.watermark.is_off() {
+            return Ok(());
+        }
+        self.refresh().await;
+        let mut account = self.account();
+        if account.fits_files(1) { Ok(()) } else { Err(self.refuse(&mut account)) }
+    }
+
     /// Whether so many bytes may be added.
     ///
     /// # Errors
     /// [`Error::LowSpace`]
     pub async fn check(&self, bytes: u64) -> Result<()> {
+        self.check_reserve().await?;
         if self.watermark.is_off() {
             return Ok(());
         }
@@ -209,7 +277,7 @@ impl Room {
 
     /// Nothing yet, for one request.
     pub fn promise(&self) -> Promise<'_> {
-        Promise { room: self, left: Amount::default(), begun: false }
+        Promise { room: self, left: Amount::default() }
     }
 
     /// A content of so many bytes was acknowledged whose file is still to be written.
@@ -240,32 +308,44 @@ pub struct Promise<'a> {
     room: &'a Room,
     /// What is promised and not written yet.
     left: Amount,
-    /// Whether a content was promised.
-    begun: bool,
 }
 
 impl Promise<'_> {
-    /// Makes it at least `bytes`, of one content.
+    /// Makes it at least `bytes`.
     ///
     /// # Errors
     /// [`Error::LowSpace`]
     pub async fn cover(&mut self, bytes: u64) -> Result<()> {
         let bytes = bytes.saturating_sub(self.left.bytes);
-        // Of what has arrived before, the file is there.
-        let more = Amount { files: u64::from(bytes > 0 && !self.begun), bytes };
         if bytes == 0 || self.room.watermark.is_off() {
             return Ok(());
         }
         self.room.refresh().await;
         let now = self.room.clock.monotonic();
         let mut account = self.room.account();
-        account.promised.add(more);
-        if !account.fits(0, now) {
-            account.promised.take(more);
+        if !account.fits(bytes, now) {
             return Err(self.room.refuse(&mut account));
         }
-        self.left.add(more);
-        self.begun = true;
+        account.promised.bytes += bytes;
+        self.left.bytes += bytes;
+        Ok(())
+    }
+
+    /// Adds a file that is about to be made.
+    ///
+    /// # Errors
+    /// [`Error::LowSpace`]
+    pub async fn cover_file(&mut self) -> Result<()> {
+        if self.room.watermark.is_off() {
+            return Ok(());
+        }
+        self.room.refresh().await;
+        let mut account = self.room.account();
+        if !account.fits_files(1) {
+            return Err(self.room.refuse(&mut account));
+        }
+        account.promised.files += 1;
+        self.left.files += 1;
         Ok(())
     }
 
@@ -286,7 +366,7 @@ impl Promise<'_> {
 impl Drop for Promise<'_> {
     fn drop(&mut self) {
         // Its file may be there, though not all of its bytes are.
-        self.move_to_written(Amount { files: 1, bytes: 0 });
+        self.move_to_written(Amount { files: self.left.files, bytes: 0 });
         self.room.account().promised.take(self.left);
     }
 }

@@ -2,12 +2,14 @@
 
 use super::*;
 use crate::blob::MemoryBlobs;
+use crate::meta::memory::MemoryMeta;
 use crate::ops::clock::ManualClock;
 
 const MIB: u64 = 1 << 20;
 
 struct Fixture {
     blobs: MemoryBlobs,
+    meta: Arc<MemoryMeta>,
     clock: Arc<ManualClock>,
     room: Arc<Room>,
 }
@@ -17,8 +19,10 @@ fn fixture(free_mib: u64) -> Fixture {
     let (blobs, clock) = (MemoryBlobs::default(), Arc::new(ManualClock::default()));
     blobs.set_space(free_mib * MIB, 1000 * MIB);
     let store = Arc::new(blobs.clone());
-    let room = Room::new(store, Arc::clone(&clock) as Arc<dyn Clock>, Watermark::default());
-    Fixture { blobs, clock, room: Arc::new(room) }
+    let meta = Arc::new(MemoryMeta::default());
+    let time = Arc::clone(&clock) as Arc<dyn Clock>;
+    let room = Room::new(store, Arc::clone(&meta) as _, time, Watermark::default());
+    Fixture { blobs, meta, clock, room: Arc::new(room) }
 }
 
 impl Fixture {
@@ -102,43 +106,61 @@ async fn files_that_are_still_to_be_written_count() {
 }
 
 #[tokio::test]
-async fn few_inodes_are_little_room() {
-    // The model counts none, so the account is asked directly.
-    let space = |free_inodes| Space {
-        free_bytes: 1000 * MIB,
-        total_bytes: 1000 * MIB,
-        free_inodes,
-        total_inodes: 400,
-    };
-    let mut account = Account::default();
-    for (free_inodes, fits) in [(4, true), (3, false), (400, true)] {
-        account.learn(space(free_inodes), 50 * MIB, Amount::default(), Duration::ZERO);
-        assert_eq!(account.fits(0, Duration::ZERO), fits, "{free_inodes}");
+async fn files_are_made_down_to_the_inodes_that_are_left_and_bytes_are_taken_beyond() {
+    let it = fixture(500);
+    // One in a hundred is left, and a content needs three.
+    for (free_inodes, fits) in [(7, true), (6, false), (0, false), (400, true)] {
+        it.blobs.set_inodes(free_inodes, 400);
+        it.clock.advance(FRESH);
+        assert_eq!(it.room.check_file().await.is_ok(), fits, "R6: {free_inodes}");
+        assert_eq!(it.room.promise().cover_file().await.is_ok(), fits, "R6: {free_inodes}");
+        assert!(it.is_taken(1).await, "a small content needs none");
+        it.room.promise().cover(100).await.unwrap();
+        assert_eq!(it.room.is_short(), !fits);
     }
-    account.awaited.files = 132;
-    assert!(account.fits(0, Duration::ZERO));
-    account.awaited.files = 133;
-    assert!(!account.fits(0, Duration::ZERO), "R6: each needs three");
 }
 
 #[tokio::test]
-async fn a_burst_of_small_contents_takes_no_more_inodes_than_there_are() {
+async fn files_that_are_awaited_come_before_new_ones() {
     let it = fixture(500);
-    it.is_taken(0).await;
-    it.room.account().free_inodes = 30;
+    it.blobs.set_inodes(400, 400);
+    (0..131).for_each(|_| it.room.await_file(1));
+    it.room.check_file().await.unwrap();
+    it.room.await_file(1);
+    assert!(it.room.check_file().await.is_err(), "R6");
+}
+
+#[tokio::test]
+async fn a_burst_of_files_takes_no_more_inodes_than_there_are() {
+    let it = fixture(500);
+    it.blobs.set_inodes(34, 400);
     let mut kept = Vec::new();
     for _ in 0..50 {
         let mut promise = it.room.promise();
-        if promise.cover(100).await.is_ok() {
+        if promise.cover_file().await.is_ok() {
             kept.push(promise);
         }
     }
     assert_eq!(kept.len(), 10, "R6: each needs three");
     drop(kept);
     let mut next = it.room.promise();
-    assert!(next.cover(100).await.is_err(), "R6: the file system was not asked again");
+    assert!(next.cover_file().await.is_err(), "R6: the file system was not asked again");
     it.clock.advance(FRESH);
-    next.cover(100).await.unwrap();
+    next.cover_file().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_write_that_inodes_explain_stops_only_files() {
+    let it = fixture(500);
+    it.blobs.set_inodes(2, 400);
+    it.room.note(&Error::Full);
+    assert!(it.is_taken(1).await);
+    assert!(it.room.check_file().await.is_err(), "R6");
+    assert!(it.room.is_short());
+    it.blobs.set_inodes(400, 400);
+    it.clock.advance(FRESH);
+    it.room.check_file().await.unwrap();
+    assert!(!it.room.is_short());
 }
 
 #[tokio::test]
@@ -161,11 +183,31 @@ async fn without_a_watermark_everything_is_taken() {
     let blobs = MemoryBlobs::default();
     blobs.set_space(0, MIB);
     let off = Watermark { size_bytes: 0, ..Watermark::default() };
-    let room = Room::new(Arc::new(blobs), Arc::new(ManualClock::default()), off);
+    let meta = Arc::new(MemoryMeta::default());
+    let clock = Arc::new(ManualClock::default());
+    let room = Room::new(Arc::new(blobs), Arc::clone(&meta) as _, clock, off);
     room.check(u64::MAX).await.unwrap();
     room.note(&Error::Full);
     room.promise().cover(u64::MAX).await.unwrap();
     assert!(!room.is_short());
+    meta.use_reserve(true);
+    assert!(matches!(room.check(1).await, Err(Error::Full)), "R6: but for what makes room");
+}
+
+#[tokio::test]
+async fn what_is_set_aside_for_a_full_disk_is_not_for_content() {
+    let it = fixture(500);
+    it.is_taken(1).await;
+    it.meta.use_reserve(true);
+    assert!(!it.is_taken(0).await, "R6: at once, whatever the file system said a moment ago");
+    assert!(it.room.is_short());
+    it.clock.advance(FRESH);
+    assert!(!it.is_taken(0).await, "R6");
+    assert!(it.room.is_short(), "there is no room while it is used");
+    it.meta.use_reserve(false);
+    it.clock.advance(FRESH);
+    assert!(it.is_taken(1).await);
+    assert!(!it.room.is_short());
 }
 
 #[test]

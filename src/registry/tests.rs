@@ -489,6 +489,52 @@ async fn little_room_refuses_what_adds_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn on_the_reserve_only_what_makes_room_is_committed() {
+    let fixture = Fixture::new().await;
+    let Fixture { registry, meta, .. } = &fixture;
+    let kept = fixture.push(&repo("a"), b"kept").await;
+    let config = fixture.push(&repo("a"), b"{}").await;
+    let upload = registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap().id;
+    registry.append_upload(&repo("a"), upload, whole(b"small")).await.unwrap();
+    meta.use_reserve(true);
+    let digest = Digest::of(Algorithm::Sha256, b"small");
+    let low = |result: error::Result<()>| assert!(matches!(result, Err(Error::LowSpace)), "R6");
+    low(registry.finish_upload(&repo("a"), upload, &digest, whole(b"")).await);
+    low(registry.push_blob(&repo("a"), &digest, whole(b"small")).await);
+    low(fixture.put("t", OCI_MANIFEST, image(&config, "")).await.map(drop));
+    registry.delete_blob(&repo("a"), &kept).await.unwrap();
+    meta.use_reserve(false);
+    registry.finish_upload(&repo("a"), upload, &digest, whole(b"")).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_inodes_small_images_are_taken_and_what_needs_a_file_is_not() {
+    let fixture = Fixture::new().await;
+    let Fixture { registry, blobs, clock, .. } = &fixture;
+    let begun = registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap().id;
+    registry.append_upload(&repo("a"), begun, whole(b"staged")).await.unwrap();
+    blobs.set_inodes(0, 400);
+    clock.advance(Duration::from_secs(1));
+
+    let config = fixture.push(&repo("a"), b"{}").await;
+    fixture.put("t", OCI_MANIFEST, image(&config, "")).await.unwrap();
+    let low = |result: error::Result<()>| assert!(matches!(result, Err(Error::LowSpace)), "R6");
+    let large = vec![1; 1 << 20];
+    let digest = Digest::of(Algorithm::Sha256, &large);
+    low(registry.push_blob(&repo("a"), &digest, whole(&large)).await);
+    let unknown = Chunk { length: None, ..whole(&large) };
+    low(registry.push_blob(&repo("a"), &digest, unknown).await);
+    let upload = registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap().id;
+    low(registry.append_upload(&repo("a"), upload, whole(b"more")).await.map(drop));
+    assert_eq!(registry.upload_status(&repo("a"), upload).await.unwrap().offset, 0);
+
+    let content = b"staged before";
+    let digest = Digest::of(Algorithm::Sha256, content);
+    registry.finish_upload(&repo("a"), begun, &digest, whole(b" before")).await.unwrap();
+    assert_eq!(read(registry, &repo("a"), &digest).await, content);
+}
+
+#[tokio::test]
 async fn an_upload_that_runs_into_the_mark_ends_and_its_session_goes_on() {
     let fixture = Fixture::new().await;
     let Fixture { registry, blobs, clock, .. } = &fixture;

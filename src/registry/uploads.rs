@@ -44,10 +44,10 @@ impl Registry {
     ) -> Result<UploadStatus> {
         self.check_writable()?;
         let session = self.session(repo, id).await?;
-        let mut promise = self.admit(chunk.announced()).await?;
+        let mut promise = self.admit(chunk.announced(), session.offset() == 0).await?;
         let mut turn = session.take_over().await?;
         let sink = self.take_chunk(&session, &mut turn, chunk, &mut promise).await?;
-        self.keep(&session, &mut turn, sink).await?;
+        self.keep(&session, &mut turn, sink, &mut promise).await?;
         Ok(UploadStatus { id, offset: session.offset() })
     }
 
@@ -62,7 +62,8 @@ impl Registry {
     ) -> Result<()> {
         self.check_writable()?;
         let session = self.session(repo, id).await?;
-        let mut promise = self.admit(chunk.announced()).await?;
+        let adds_file = session.offset() == 0 && self.is_large(chunk.announced());
+        let mut promise = self.admit(chunk.announced(), adds_file).await?;
         let mut turn = session.take_over().await?;
         let sink = self.take_chunk(&session, &mut turn, chunk, &mut promise).await?;
         let result = self.commit(&session, sink, digest).await;
@@ -88,7 +89,8 @@ impl Registry {
         chunk: Chunk,
     ) -> Result<()> {
         self.check_writable()?;
-        let mut promise = self.admit(chunk.announced()).await?;
+        let adds_file = self.is_large(chunk.announced());
+        let mut promise = self.admit(chunk.announced(), adds_file).await?;
         let session = self.private_session(repo, digest.algorithm());
         let mut turn = session.take_over().await?;
         let taken = self.take_chunk(&session, &mut turn, chunk, &mut promise).await;
@@ -125,11 +127,19 @@ impl Registry {
 
     /// Refuses a chunk that finds no room, before a byte of it is read and before it ends an older
     /// request. What ends an upload and brings nothing is always let through.
-    async fn admit(&self, announced: Option<u64>) -> Result<Promise<'_>> {
+    async fn admit(&self, announced: Option<u64>, adds_file: bool) -> Result<Promise<'_>> {
         if announced != Some(0) {
             self.inner.room.check(announced.unwrap_or(0)).await?;
+            if adds_file {
+                self.inner.room.check_file().await?;
+            }
         }
         Ok(self.inner.room.promise())
+    }
+
+    /// Whether a content that is announced so gets its file at once.
+    fn is_large(&self, announced: Option<u64>) -> bool {
+        announced.is_some_and(|bytes| bytes > self.inner.options.small_content_size_bytes_max)
     }
 
     /// The session of that id that an earlier process left, or that this one put out of memory.
@@ -170,11 +180,11 @@ impl Registry {
                 Err(Error::SizeInvalid)
             }
             Ok(End::Broken(error)) => {
-                self.keep(session, turn, sink).await?;
+                self.keep(session, turn, sink, promise).await?;
                 Err(error.into())
             }
             Ok(End::Superseded) => {
-                self.keep(session, turn, sink).await?;
+                self.keep(session, turn, sink, promise).await?;
                 Err(Error::UploadSuperseded)
             }
             Err(error) => {
@@ -187,8 +197,14 @@ impl Registry {
     }
 
     /// Makes the bytes so far durable and gives them back to the session.
-    async fn keep(&self, session: &Session, turn: &mut Turn<'_>, sink: Sink) -> Result<()> {
-        match self.make_durable(session, sink).await {
+    async fn keep(
+        &self,
+        session: &Session,
+        turn: &mut Turn<'_>,
+        sink: Sink,
+        promise: &mut Promise<'_>,
+    ) -> Result<()> {
+        match self.make_durable(session, sink, promise).await {
             Ok(state) => {
                 *turn.state = state;
                 self.inner.sessions.keep_open(session.id);
@@ -202,9 +218,14 @@ impl Registry {
         }
     }
 
-    async fn make_durable(&self, session: &Session, mut sink: Sink) -> Result<State> {
+    async fn make_durable(
+        &self,
+        session: &Session,
+        mut sink: Sink,
+        promise: &mut Promise<'_>,
+    ) -> Result<State> {
         if sink.size_bytes() > 0 {
-            self.stage(session, &mut sink).await?;
+            self.stage(session, &mut sink, promise).await?;
         }
         let Sink::Staged(mut staging) = sink else { return Ok(State::Empty) };
         self.checkpoint(session, staging.as_mut()).await?;
@@ -226,6 +247,7 @@ impl Registry {
         check_digest(Digest::of(digest.algorithm(), &content), digest)?;
         let link = self.link(session, digest, content.len() as u64, Some(content));
         let size_bytes = link.size_bytes;
+        self.inner.room.check_reserve().await?;
         self.inner.meta.link_blob(link).await?;
         self.inner.room.await_file(size_bytes);
         self.inner.spill_wanted.notify_one();

@@ -29,17 +29,32 @@ pub struct FileState {
 }
 
 impl FileState {
-    /// Does it, once more when the disk is full and the ballast makes room. A write may be done
-    /// again, other than a sync (V3).
-    fn with_room(&self, write: impl Fn() -> disk::Result<()>) -> disk::Result<()> {
-        match write() {
-            Err(error) if error.is_full() && self.release_ballast() => write(),
-            done => done,
+    /// Writes so many bytes at `offset`, again while the disk is full and the ballast makes room
+    /// there. A write may be done again, other than a sync (V3).
+    fn with_room(
+        &self,
+        file: &dyn VfsFile,
+        (offset, length_bytes): (u64, usize),
+        write: impl Fn() -> disk::Result<()>,
+    ) -> disk::Result<()> {
+        loop {
+            let done = write();
+            let is_full = done.as_ref().is_err_and(disk::Error::is_full);
+            let Some(ballast) = self.ballast.as_ref().filter(|_| is_full) else { return done };
+            if !ballast.release_for(file, offset, length_bytes as u64) {
+                return done;
+            }
         }
     }
 
-    fn release_ballast(&self) -> bool {
-        self.ballast.as_ref().is_some_and(Ballast::release)
+    fn set_size(&self, file: &dyn VfsFile, size_bytes: u64) -> disk::Result<()> {
+        let old_bytes = self.size_bytes.load(Ordering::Relaxed);
+        self.with_room(file, (old_bytes, 0), || file.set_size(size_bytes))?;
+        self.size_bytes.store(size_bytes, Ordering::Relaxed);
+        if let (Some(ballast), Some(grown)) = (&self.ballast, size_bytes.checked_sub(old_bytes)) {
+            ballast.back(file, old_bytes, grown);
+        }
+        Ok(())
     }
 }
 
@@ -99,9 +114,7 @@ impl StorageBackend for Backend {
             write(overlay).set_size(len);
             return Ok(());
         }
-        self.with_file(|file| self.state.with_room(|| file.set_size(len)))?;
-        self.state.size_bytes.store(len, Ordering::Relaxed);
-        Ok(())
+        self.with_file(|file| self.state.set_size(file, len))
     }
 
     fn sync_data(&self) -> IoResult<()> {
@@ -114,7 +127,10 @@ impl StorageBackend for Backend {
     fn write(&self, offset: u64, data: &[u8]) -> IoResult<()> {
         match &self.overlay {
             Some(overlay) => self.with_file(|file| write(overlay).write(file, offset, data)),
-            None => self.with_file(|file| self.state.with_room(|| file.write_all_at(data, offset))),
+            None => self.with_file(|file| {
+                let range = (offset, data.len());
+                self.state.with_room(file, range, || file.write_all_at(data, offset))
+            }),
         }
     }
 

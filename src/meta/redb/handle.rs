@@ -327,7 +327,12 @@ impl Handle {
         }
     }
 
-    /// After a commit: sets the ballast aside again if it was released and there is plenty of room.
+    /// Whether the ballast was needed since it was set aside.
+    pub fn uses_ballast(&self) -> bool {
+        self.file.ballast.as_ref().is_some_and(Ballast::is_used)
+    }
+
+    /// Sets the ballast aside again if it was released and there is plenty of room.
     pub fn restore_ballast(&self) {
         if let Some(ballast) = &self.file.ballast {
             ballast.restore();

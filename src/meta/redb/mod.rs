@@ -572,6 +572,15 @@ impl MetaStore for RedbMeta {
         self.handle.is_poisoned()
     }
 
+    fn uses_reserve(&self) -> bool {
+        self.handle.uses_ballast()
+    }
+
+    async fn restore_reserve(&self) {
+        let handle = Arc::clone(&self.handle);
+        self.blocking.run(move || handle.restore_ballast()).await;
+    }
+
     fn exporter(&self) -> Option<&dyn Exporter> {
         Some(self)
     }
