@@ -1,5 +1,6 @@
 //! Asking a store: the running server over its admin socket, or, without one, the store itself.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +41,9 @@ const LINE_SIZE_BYTES_MAX: usize = 1024 * 1024;
 const NOT_UNDERSTOOD: &str =
     "the server's answer is not understood; is it of the same release as this command?";
 
+const WENT_AWAY: &str =
+    "the server went away before the work was done; what it finished stays done";
+
 /// Somebody who knows what is in the store.
 #[derive(Debug)]
 pub enum Admin {
@@ -66,15 +70,38 @@ pub fn options(config: Option<PathBuf>) -> anyhow::Result<app::Options> {
 }
 
 impl Admin {
-    /// Connects to the server of the store, if one runs.
-    pub async fn server(options: &app::Options) -> Option<Self> {
+    /// Connects to the server of the store, if one runs. An error: that cannot be told.
+    pub async fn server(options: &app::Options) -> anyhow::Result<Option<Self>> {
         let socket = Paths::new(&options.root).socket;
-        UnixStream::connect(&socket).await.ok().map(|_| Self::Server(socket))
+        match UnixStream::connect(&socket).await {
+            Ok(_) => Ok(Some(Self::Server(socket))),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                Err(error).with_context(|| {
+                    format!("{}: run this as the user that serves the store", socket.display())
+                })
+            }
+            // No socket, nobody behind it, or a path that no socket can have.
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Does `work` with the server of the store, or else with the store, which is closed
+    /// afterwards, so that the next start need not repair it.
+    pub async fn with<T>(
+        options: app::Options,
+        work: impl AsyncFnOnce(&Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let admin = Self::find(options).await?;
+        let answer = work(&admin).await;
+        let closed = admin.close().await;
+        let answer = answer?;
+        closed?;
+        Ok(answer)
     }
 
     /// The server of the store, or else the store.
-    pub async fn find(options: app::Options) -> anyhow::Result<Self> {
-        if let Some(server) = Self::server(&options).await {
+    async fn find(options: app::Options) -> anyhow::Result<Self> {
+        if let Some(server) = Self::server(&options).await? {
             return Ok(server);
         }
         let root = options.root;
@@ -96,8 +123,7 @@ impl Admin {
         Ok(Self::Store { router: router(context), meta, _identity: identity })
     }
 
-    /// Closes a store that this process opened, so that the next start need not repair it.
-    pub async fn close(self) -> anyhow::Result<()> {
+    async fn close(self) -> anyhow::Result<()> {
         match self {
             Self::Server(_) => Ok(()),
             Self::Store { meta, .. } => Ok(meta.close().await?),
@@ -152,7 +178,7 @@ impl Admin {
                 }
             }
         }
-        bail!("the server went away before the work was done; what it finished stays done")
+        bail!(WENT_AWAY)
     }
 
     async fn send(&self, request: Request<Body>) -> anyhow::Result<Response<Body>> {
@@ -193,7 +219,7 @@ impl Lines {
                 bail!(NOT_UNDERSTOOD);
             }
             let Some(frame) = self.body.frame().await else { return Ok(None) };
-            if let Some(data) = frame?.data_ref() {
+            if let Some(data) = frame.context(WENT_AWAY)?.data_ref() {
                 self.rest.extend_from_slice(data);
             }
         }
@@ -207,7 +233,7 @@ async fn ask(socket: &Path, request: Request<Body>) -> anyhow::Result<Response<B
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    Ok(sender.send_request(request).await?.map(Body::new))
+    Ok(sender.send_request(request).await.context(WENT_AWAY)?.map(Body::new))
 }
 
 #[cfg(test)]
@@ -217,6 +243,7 @@ mod tests {
 
     use axum::routing::post;
     use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
 
     use super::*;
@@ -286,6 +313,29 @@ mod tests {
         let mut display = Display::new(&mut out, false, true, number);
         let error = admin.run::<u64>("/count", &13, &mut display).await.unwrap_err();
         assert_eq!(error.to_string(), registry::Error::Poisoned.to_string());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_dies_in_the_middle_is_no_success() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("admin.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        tokio::spawn(async move {
+            // The first goes before it has answered.
+            drop(listener.accept().await.unwrap());
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await.unwrap();
+            let begun = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{";
+            stream.write_all(begun).await.unwrap();
+        });
+        let mut out = Vec::new();
+        let mut display = Display::new(&mut out, false, true, number);
+        let admin = Admin::Server(socket);
+        for when in ["before it answers", "in the middle"] {
+            let error = admin.run::<u64>("/count", &1, &mut display).await.unwrap_err();
+            assert_eq!(error.to_string(), WENT_AWAY, "{when}");
+        }
     }
 
     #[tokio::test]

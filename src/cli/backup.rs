@@ -111,11 +111,12 @@ async fn back_up(
     json: bool,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let admin = Admin::find(admin::options(config)?).await?;
     let ask = BackUp { destination: std::path::absolute(destination)? };
     let mut display = Display::new(out, json, false, damage);
-    let report: Backup = admin.run("/backup", &ask, &mut display).await?;
-    admin.close().await?;
+    let report: Backup = Admin::with(admin::options(config)?, async |admin| {
+        admin.run("/backup", &ask, &mut display).await
+    })
+    .await?;
     if json {
         writeln!(out, "{}", serde_json::to_string(&report)?)?;
     } else {

@@ -17,10 +17,9 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let options = admin::options(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let explained: Explained = runtime.block_on(async {
-        let admin = Admin::find(options).await?;
+    let explained: Explained = runtime.block_on(Admin::with(options, async |admin| {
         admin.get("/explain", &[("digest", Some(&digest.to_string()))]).await
-    })?;
+    }))?;
     if json {
         writeln!(out, "{}", serde_json::to_string(&explained)?)?;
         return Ok(());

@@ -51,12 +51,11 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<bool> {
         subset: arguments.subset,
     };
     let json = arguments.json;
-    let report: FsckReport = runtime.block_on(async {
-        let admin = Admin::find(options).await?;
+    let report: FsckReport = runtime.block_on(Admin::with(options, async |admin| {
         let mut display = Display::new(out, json, json, describe);
         let report = admin.run("/fsck", &asked, &mut display).await;
         report.context("the store could not be checked")
-    })?;
+    }))?;
     if json {
         let report = serde_json::to_value(report)?;
         writeln!(

@@ -61,11 +61,10 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<()> {
         grace_seconds: grace.map(|grace| grace.as_secs()),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report: Report = runtime.block_on(async {
-        let admin = Admin::find(options).await?;
+    let report: Report = runtime.block_on(Admin::with(options, async |admin| {
         let mut display = Display::new(out, json, quiet, line);
         admin.run("/garbage-collect", &pass, &mut display).await
-    })?;
+    }))?;
     if json {
         let mut object = serde_json::to_value(&report)?;
         object["kind"] = json!("report");

@@ -12,7 +12,7 @@ pub fn run(config: Option<PathBuf>, out: &mut dyn Write) -> anyhow::Result<()> {
     let options = admin::options(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let server = Admin::server(&options).await.with_context(|| {
+        let server = Admin::server(&options).await?.with_context(|| {
             format!(
                 "no server runs on the store in {}; start one with: kelson serve",
                 options.root.display()

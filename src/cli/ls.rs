@@ -19,13 +19,10 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let options = admin::options(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let admin = Admin::find(options).await?;
-        match repository {
-            None => repositories(&admin, json, out).await,
-            Some(name) => contents(&admin, &name, json, out).await,
-        }
-    })
+    runtime.block_on(Admin::with(options, async |admin| match repository {
+        None => repositories(admin, json, out).await,
+        Some(name) => contents(admin, &name, json, out).await,
+    }))
 }
 
 async fn repositories(admin: &Admin, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {

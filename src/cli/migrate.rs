@@ -43,7 +43,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<()> {
     let options = admin::options(arguments.config.config.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        if let Some(server) = Admin::server(&options).await {
+        if let Some(server) = Admin::server(&options).await? {
             return served(&server, &arguments, out).await;
         }
         let path = Paths::new(&options.root).database;

@@ -81,6 +81,37 @@ fn a_sound_store_is_sound_with_and_without_a_server() {
     server.start_again();
 }
 
+/// Whether the database was closed, and the next start need not repair it: byte 9 of redb's header
+/// (its docs/design.md).
+fn is_closed(server: &Server) -> bool {
+    const RECOVERY_REQUIRED: u8 = 2;
+    let database = fs::read(server.root().join("kelson/metadata.redb")).unwrap();
+    database[9] & RECOVERY_REQUIRED == 0
+}
+
+#[test]
+fn a_command_that_opens_the_store_closes_it() {
+    let mut server = Server::start();
+    let image = Image::random(&[300]);
+    image.push(&server.client(), "app", "latest");
+    assert!(!is_closed(&server), "it is in use");
+    server.stop();
+    assert!(is_closed(&server));
+    let digest = image.digest();
+    let commands: [&[&str]; 5] = [
+        &["fsck"],
+        &["garbage-collect"],
+        &["ls"],
+        &["explain", &digest],
+        &["explain", "sha256:0000000000000000000000000000000000000000000000000000000000000000"],
+    ];
+    for arguments in commands {
+        let output = server.command().args(arguments).output().unwrap();
+        assert!(is_closed(&server), "{arguments:?}: {output:?}");
+    }
+    server.start_again();
+}
+
 #[test]
 fn without_a_server_the_check_keeps_the_store_to_itself() {
     let mut server = Server::start();
