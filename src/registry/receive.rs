@@ -181,6 +181,10 @@ impl Batch {
         self.chunks.held.add(bytes.len() as u64);
         if bytes.len() < GATHERED_SIZE_BYTES_MAX {
             self.gathered.extend_from_slice(&bytes);
+            // A buffer that grows on doubles, and what it has in reserve is not counted.
+            if self.gathered.len() >= GATHERED_SIZE_BYTES_MAX {
+                self.close_gathered();
+            }
             return;
         }
         self.close_gathered();
@@ -451,5 +455,24 @@ impl Registry {
         let id = UploadId::from_random(self.inner.random.bytes());
         let (now, uptime) = (self.inner.clock.now(), self.uptime_seconds());
         Arc::new(Session::new(id, repo.clone(), algorithm, now, uptime))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_batch_holds_in_reserve_is_little() {
+        let mut batch = Batch::new(&Buffers::default());
+        for _ in 0..100 {
+            batch.push(Bytes::from(vec![7; 3000]));
+            assert!(batch.gathered.capacity() <= 2 * GATHERED_SIZE_BYTES_MAX);
+        }
+        assert_eq!(batch.chunks.held.bytes, 300_000);
+        let chunks = batch.into_chunks();
+        let longest = chunks.bytes.iter().map(Bytes::len).max().unwrap();
+        assert!(longest < 2 * GATHERED_SIZE_BYTES_MAX, "{longest}");
+        assert_eq!(chunks.concatenate().0.len(), 300_000);
     }
 }
