@@ -11,8 +11,8 @@ use super::error::{Error, Result};
 use super::lease::Lease;
 use super::{Registry, Turn, UploadPurging};
 use crate::meta::{
-    Amount, Amounts, BlobState, Candidate, Collected, Garbage, GcQueue, Moment, Standing, Use,
-    Waiting,
+    self, Amount, Amounts, BlobState, Candidate, Collected, Garbage, GcQueue, Moment, Standing,
+    Use, Waiting,
 };
 use crate::oci::{Digest, RepositoryName};
 use crate::ops::Progress;
@@ -146,7 +146,8 @@ impl Registry {
         self.inner.leases.take(repo, digest, self.inner.clock.monotonic())
     }
 
-    /// Makes sure that what was read stays for a lease; `false` when it is gone.
+    /// Makes sure that what was read stays for a lease; `false` when it is gone, or is about to be
+    /// and the disk has no room to keep it.
     pub(super) async fn rely_on(
         &self,
         lease: Lease<'_>,
@@ -161,7 +162,13 @@ impl Registry {
                 Ok(true)
             }
             Standing::Condemned => {
-                Ok(self.inner.meta.revive(repo, digest, usage, self.moment()).await?)
+                match self.inner.meta.revive(repo, digest, usage, self.moment()).await {
+                    // Whatever takes no writes loses nothing either.
+                    Err(meta::Error::Poisoned) => Ok(true),
+                    // The collector goes on, and takes it.
+                    Err(meta::Error::Full) => Ok(false),
+                    revived => Ok(revived?),
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a client may ask for, what that changes, and its name on a command line.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -12,8 +13,10 @@ use crate::blob::Layout;
 use crate::meta::Expect;
 use crate::oci::range::ContentRange;
 use crate::oci::{Algorithm, Reference, UploadId};
+use crate::ops::Progress;
 use crate::ops::random::Seeded;
-use crate::registry::{Chunk, Error, PutManifest};
+use crate::registry::gc::Pass;
+use crate::registry::{Chunk, Error, Options, PutManifest};
 
 /// One call. Numbers are those of the [`Universe`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +45,8 @@ pub enum Call {
     Spill,
     /// `store.json` learns how far the database is.
     Beat,
+    /// So much time goes by that every grace and every lease ends, then the collector makes a pass.
+    Collect,
     /// The process is killed and started again.
     Restart,
     /// Somebody copies a right file to its place and syncs nothing.
@@ -67,7 +72,7 @@ pub struct World<'a> {
 
 impl Call {
     /// Those of the exhaustive short cases.
-    pub const SHORT: [Self; 14] = [
+    pub const SHORT: [Self; 15] = [
         Self::Push(0, 2),
         Self::Push(0, 3),
         Self::Half(0, 6),
@@ -82,12 +87,13 @@ impl Call {
         Self::Restart,
         Self::Plant(3),
         Self::Beat,
+        Self::Collect,
     ];
 
     /// Any call.
     pub fn random(random: &Seeded) -> Self {
         let repository = random.below(2);
-        match random.below(22) {
+        match random.below(24) {
             0..=2 => Self::Push(repository, random.below(7)),
             3 | 4 => Self::Chunks(repository, random.below(7)),
             5 => Self::Half(repository, random.below(7)),
@@ -100,6 +106,7 @@ impl Call {
             17 => Self::Finish,
             18 | 19 => Self::Spill,
             20 => Self::Plant(random.below(7)),
+            21 | 22 => Self::Collect,
             _ if random.one_in(3) => Self::Restart,
             _ => Self::Beat,
         }
@@ -124,9 +131,8 @@ impl Call {
                 let mut effects =
                     vec![Effect::new(Key::Manifest(repository, manifest), Value::Absent)];
                 effects.extend((0..universe.tags.len()).map(|tag| Effect {
-                    key: Key::Tag(repository, tag),
-                    value: Value::Absent,
                     only_over: Some(Value::Of(manifest)),
+                    ..Effect::new(Key::Tag(repository, tag), Value::Absent)
                 }));
                 effects
             }
@@ -135,6 +141,13 @@ impl Call {
                 vec![blob(0, UPLOADED, Value::Present), Effect::new(Key::Upload, Value::Absent)]
             }
             Self::Append => vec![Effect::new(Key::Upload, Value::Grown)],
+            Self::Collect => {
+                let repositories = 0..universe.repositories.len();
+                let all =
+                    repositories.flat_map(|of| (0..universe.blobs.len()).map(move |n| (of, n)));
+                let may_go = |(of, n)| Effect::possible(Key::Blob(of, n), Value::Absent);
+                all.map(may_go).collect()
+            }
             Self::Half(..) | Self::Spill | Self::Beat | Self::Restart | Self::Plant(_) => {
                 Vec::new()
             }
@@ -152,6 +165,8 @@ impl Call {
                     Error::Full | Error::LowSpace => Outcome::Full,
                     Error::Poisoned => Outcome::Poisoned,
                     Error::Storage(_) => Outcome::Failed,
+                    // A pass is many transactions.
+                    Error::Exhausted(_) if self == Self::Collect => Outcome::Failed,
                     Error::DigestMismatch { .. } => Outcome::Mismatched,
                     _ => Outcome::Refused,
                 };
@@ -216,6 +231,11 @@ impl Call {
             Self::Append | Self::Finish => return self.upload(engine, world).await,
             Self::Spill => drop(registry.spill_once().await?),
             Self::Beat => registry.beat_once(&mut 0, &store.identity).await?,
+            Self::Collect => {
+                let Options { gc_grace, gc_lease, .. } = *registry.options();
+                engine.clock.advance(gc_grace + gc_lease + Duration::from_secs(1));
+                registry.collect_once(Pass::default(), true, &Progress::silent()).await?;
+            }
             Self::Restart => {}
             Self::Plant(n) => {
                 let blob = &universe.blobs[n];
@@ -271,6 +291,7 @@ impl fmt::Display for Call {
             Self::Finish => f.write_str("finish"),
             Self::Spill => f.write_str("spill"),
             Self::Beat => f.write_str("beat"),
+            Self::Collect => f.write_str("collect"),
             Self::Restart => f.write_str("restart"),
             Self::Plant(a) => write!(f, "plant.{a}"),
         }
@@ -296,6 +317,7 @@ impl Call {
             ("finish", []) => Self::Finish,
             ("spill", []) => Self::Spill,
             ("beat", []) => Self::Beat,
+            ("collect", []) => Self::Collect,
             ("restart", []) => Self::Restart,
             ("plant", [a @ 0..7]) => Self::Plant(*a),
             _ => return None,

@@ -324,7 +324,8 @@ const RETURN_MAX: Duration = Duration::from_secs(5);
 /// What must hold in the process that met the faults.
 fn after_faults(base: &Base, mode: Mode, run: &Run) -> Result<(), String> {
     let Some(engine) = &run.engine else { return Ok(()) };
-    let background = |call| matches!(call, Call::Spill | Call::Beat | Call::Plant(_));
+    let background =
+        |call| matches!(call, Call::Spill | Call::Beat | Call::Collect | Call::Plant(_));
     for record in run.history.records.iter().filter(|record| !background(record.call)) {
         let allowed = match record.ended.map(|ended| ended.2) {
             None | Some(Outcome::Done | Outcome::Kept(_)) => true,

@@ -43,12 +43,19 @@ pub struct Effect {
     pub value: Value,
     /// Only if it is this.
     pub only_over: Option<Value>,
+    /// Otherwise it may take place or not, also when it is acknowledged.
+    pub is_certain: bool,
 }
 
 impl Effect {
     /// Whatever was there before.
     pub fn new(key: Key, value: Value) -> Self {
-        Self { key, value, only_over: None }
+        Self { key, value, only_over: None, is_certain: true }
+    }
+
+    /// Perhaps.
+    pub fn possible(key: Key, value: Value) -> Self {
+        Self { is_certain: false, ..Self::new(key, value) }
     }
 }
 
@@ -140,6 +147,7 @@ pub struct History {
 struct Writer {
     value: Value,
     only_over: Option<Value>,
+    is_certain: bool,
     began: usize,
     /// When it was acknowledged.
     ended: Option<usize>,
@@ -178,7 +186,8 @@ impl History {
         if key == Key::Upload {
             return self.contradicts_upload(cut, found, first, published);
         }
-        let begin = Writer { value: first, only_over: None, began: 0, ended: Some(0) };
+        let begin =
+            Writer { value: first, only_over: None, is_certain: true, began: 0, ended: Some(0) };
         let mut writers = vec![begin];
         for record in self.records.iter().filter(|record| record.begun_by(cut)) {
             let ended = record.acknowledged_by(cut);
@@ -186,6 +195,7 @@ impl History {
             writers.extend(effects.filter(|effect| effect.key == key).map(|effect| Writer {
                 value: effect.value,
                 only_over: effect.only_over,
+                is_certain: effect.is_certain,
                 began: record.began.1,
                 ended,
             }));
@@ -247,6 +257,7 @@ fn is_overwritten(writers: &[Writer], one: usize) -> bool {
     let value = writers[one].value;
     writers.iter().enumerate().any(|(other, writer)| {
         let over = writer.only_over.is_none_or(|only| only == value);
-        other > 0 && other != one && over && writer.ended.is_some() && writer.began >= ended
+        let replaces = over && writer.is_certain;
+        other > 0 && other != one && replaces && writer.ended.is_some() && writer.began >= ended
     })
 }

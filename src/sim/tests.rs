@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::call::Call;
 use super::engine::Engine;
 use super::explain::{command, explain};
-use super::explore::{Budget, Cut, Failure, Mode, Tally, explore};
+use super::explore::{Budget, Cut, Failure, Mode, Tally, explore, try_case};
 use super::model::Outcome;
 use super::run::{Base, Case, run};
 use super::verify::{Known, recover};
@@ -59,6 +59,20 @@ fn a_finish_that_an_append_spoils_ends_the_upload() {
     run.history.records.retain(|record| record.call != Call::Append);
     let (_, violations) = explain(&base, Mode::Random, &run, &[cut]);
     assert!(violations.iter().any(|it| it.contains("the upload is Absent")), "{violations:?}");
+}
+
+/// What the collector had chosen could not be read once nothing could be written.
+#[test]
+fn reads_go_on_while_the_collector_cannot() {
+    let base = Base::new();
+    for (mode, kind) in [(Mode::Enospc, 1), (Mode::FailedSync, 0)] {
+        let case = Case::parse(278_962_117_894_473, "collect").unwrap();
+        let fires = |nth: &usize| {
+            let tried = try_case(&base, mode, &case, Some((kind, *nth)), &Tally::default());
+            tried.unwrap_or_else(|failure| panic!("{mode:?} {nth}: {:?}", failure.violations))
+        };
+        assert!((1..).take_while(fires).count() > 2, "{mode:?}");
+    }
 }
 
 #[test]
