@@ -2,8 +2,8 @@
 //! needs that is refused, so that what must be written even then finds room.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Open, Result, Vfs, VfsFile};
 
@@ -26,8 +26,8 @@ pub struct Ballast {
     path: PathBuf,
     file: Arc<dyn VfsFile>,
     size_bytes: u64,
-    /// What is left of it.
-    held_bytes: AtomicU64,
+    /// What is left of it. The writer releases, and whoever looks for room restores.
+    held_bytes: Mutex<u64>,
     /// Whether some of it was needed since it was whole.
     used: AtomicBool,
 }
@@ -47,12 +47,12 @@ impl Ballast {
             path,
             file,
             size_bytes,
-            held_bytes: AtomicU64::new(0),
+            held_bytes: Mutex::default(),
             used: AtomicBool::new(false),
         };
         let there_bytes = ballast.file.size_bytes()?;
         if there_bytes <= size_bytes && ballast.file.preallocate(0, there_bytes).is_ok() {
-            ballast.held_bytes.store(there_bytes, Ordering::Release);
+            *ballast.held_bytes() = there_bytes;
         } else {
             // Of another size, or without its blocks.
             ballast.file.set_size(0)?;
@@ -61,25 +61,29 @@ impl Ballast {
         Ok(ballast)
     }
 
+    fn held_bytes(&self) -> MutexGuard<'_, u64> {
+        self.held_bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Gives back as much as `length_bytes` at `offset` of `file` need, and takes it there before
     /// anybody else does; `false` when nothing is left.
     pub fn release_for(&self, file: &dyn VfsFile, offset: u64, length_bytes: u64) -> bool {
-        let held_bytes = self.held_bytes.load(Ordering::Acquire);
-        if held_bytes == 0 {
+        let mut held_bytes = self.held_bytes();
+        if *held_bytes == 0 {
             return false;
         }
         self.used.store(true, Ordering::Release);
         let (path, size_bytes) = (self.path.display(), self.size_bytes);
         let first = offset - offset % BLOCK_BYTES;
         let blocks = (offset + length_bytes - first).div_ceil(BLOCK_BYTES).max(1);
-        let left_bytes = held_bytes.saturating_sub(blocks * BLOCK_BYTES);
-        if held_bytes == size_bytes {
+        let left_bytes = (*held_bytes).saturating_sub(blocks * BLOCK_BYTES);
+        if *held_bytes == size_bytes {
             tracing::warn!(%path, size_bytes, "the disk is full: its ballast is released");
         }
         if left_bytes == 0 {
             tracing::warn!(%path, size_bytes, "nothing is left of the ballast of the full disk");
         }
-        self.held_bytes.store(left_bytes, Ordering::Release);
+        *held_bytes = left_bytes;
         if let Err(error) = self.file.set_size(left_bytes) {
             tracing::warn!(%error, "the disk is full, and its ballast cannot be released");
             return false;
@@ -108,7 +112,8 @@ impl Ballast {
 
     /// Sets the room aside again when it was given back and plenty is free.
     pub fn restore(&self) {
-        if self.held_bytes.load(Ordering::Acquire) == self.size_bytes {
+        let mut held_bytes = self.held_bytes();
+        if *held_bytes == self.size_bytes {
             return;
         }
         let free_bytes = self.vfs.space(&self.path).map_or(0, |space| space.free_bytes);
@@ -118,14 +123,13 @@ impl Ballast {
         let size = self.file.set_size(self.size_bytes);
         match size.and_then(|()| self.file.preallocate(0, self.size_bytes)) {
             Ok(()) => {
-                self.held_bytes.store(self.size_bytes, Ordering::Release);
+                *held_bytes = self.size_bytes;
                 self.used.store(false, Ordering::Release);
                 tracing::info!(size_bytes = self.size_bytes, "the ballast of the disk is there");
             }
             // Somebody else was faster. What was taken in part must not stay.
             Err(error) => {
-                let held_bytes = self.held_bytes.load(Ordering::Acquire);
-                let cut = self.file.set_size(held_bytes).is_ok();
+                let cut = self.file.set_size(*held_bytes).is_ok();
                 tracing::debug!(%error, cut, "the ballast of the disk cannot be made");
             }
         }

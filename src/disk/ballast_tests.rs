@@ -96,7 +96,7 @@ fn without_room_now_it_is_made_later() {
     let probe = ProbeVfs::new(Arc::new(OsVfs), root.path());
     probe.fail(Class::Preallocate, 1, ENOSPC, true);
     let ballast = Ballast::open(Arc::new(probe.clone()), &path, SIZE_BYTES).unwrap();
-    assert_eq!(ballast.held_bytes.load(Ordering::Acquire), 0);
+    assert_eq!(*ballast.held_bytes(), 0);
     assert_eq!(taken_bytes(&path), 0);
     assert!(probe.heal());
     ballast.restore();
@@ -112,5 +112,5 @@ fn what_lies_there_in_another_size_is_given_back() {
     probe.fail(Class::Preallocate, 1, ENOSPC, true);
     let ballast = Ballast::open(Arc::new(probe), &path, SIZE_BYTES).unwrap();
     assert_eq!(taken_bytes(&path), 0);
-    assert_eq!(ballast.held_bytes.load(Ordering::Acquire), 0);
+    assert_eq!(*ballast.held_bytes(), 0);
 }
