@@ -5,7 +5,7 @@
 //! there is garbage, and requests that run. When there is no room for another, the collector
 //! stands still for as long as a lease.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,12 +17,15 @@ use crate::ops::sync::{Mutex, MutexGuard};
 /// Maps, so that requests rarely meet.
 const SHARDS: usize = 64;
 
-/// Leases at once, and repositories that receive bytes; some 20 MiB of each.
+/// Leases at once, and groups of uploads that receive bytes; some 20 MiB of each.
 const LEASES_MAX: usize = 100_000;
 
-/// A lease lives on while its repository receives bytes, but no longer than this: nothing is
-/// uploaded for a week.
+/// A lease lives on while an upload that was begun before its end receives bytes, but no longer
+/// than this: nothing is uploaded for a week.
 const EXTENDED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Uploads of a repository that were begun in this part of a lease's duration count as one.
+const GROUPS_PER_LEASE: u32 = 16;
 
 type Key = (RepositoryName, Digest);
 
@@ -35,6 +38,15 @@ struct Entry {
     until: Option<Duration>,
 }
 
+/// Which uploads receive bytes.
+#[derive(Debug, Default)]
+struct Activity {
+    /// For each repository, by the number of the group: when one of the group did last.
+    groups: HashMap<RepositoryName, BTreeMap<u128, Duration>>,
+    /// Of all repositories.
+    length: usize,
+}
+
 /// All leases of this process.
 #[derive(Debug)]
 pub struct Leases {
@@ -43,8 +55,7 @@ pub struct Leases {
     hasher: RandomState,
     shards: Vec<Mutex<HashMap<Key, Entry>>>,
     length: AtomicUsize,
-    /// When a repository last received bytes of an upload.
-    activity: Mutex<HashMap<RepositoryName, Duration>>,
+    activity: Mutex<Activity>,
     /// Until then nothing is collected: a lease found no room.
     closed_until_ms: AtomicU64,
 }
@@ -94,7 +105,7 @@ impl Leases {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(),
             length: AtomicUsize::new(0),
-            activity: Mutex::new(HashMap::new()),
+            activity: Mutex::new(Activity::default()),
             closed_until_ms: AtomicU64::new(0),
         }
     }
@@ -109,7 +120,7 @@ impl Leases {
         self.shards[index as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn activity(&self) -> MutexGuard<'_, HashMap<RepositoryName, Duration>> {
+    fn activity(&self) -> MutexGuard<'_, Activity> {
         self.activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -144,17 +155,23 @@ impl Leases {
         }
     }
 
-    /// A session of the repository received bytes.
-    pub fn touch(&self, repo: &RepositoryName, now: Duration) {
+    /// An upload of the repository, begun at `begun`, received bytes. Zero: by an earlier process.
+    pub fn touch(&self, repo: &RepositoryName, begun: Duration, now: Duration) {
+        let group = self.group(begun);
         let mut activity = self.activity();
-        if let Some(last) = activity.get_mut(repo) {
+        if let Some(last) = activity.groups.get_mut(repo).and_then(|of| of.get_mut(&group)) {
             *last = now;
-        } else if activity.len() < self.leases_max {
-            activity.insert(repo.clone(), now);
+        } else if activity.length < self.leases_max {
+            activity.groups.entry(repo.clone()).or_default().insert(group, now);
+            activity.length += 1;
         } else {
             drop(activity);
             self.close(now);
         }
+    }
+
+    fn group(&self, begun: Duration) -> u128 {
+        begun.as_nanos() / (self.duration / GROUPS_PER_LEASE).as_nanos().max(1)
     }
 
     /// Until when somebody relies on the digest in that repository; `None`: nobody does. Looked at
@@ -175,10 +192,14 @@ impl Leases {
         own.max(Some(closed)).filter(|until| *until > now)
     }
 
-    /// The end of a lease whose repository may have received bytes since.
+    /// The end of a lease whose client may have uploaded since. Uploads that were begun later are
+    /// of other pushes: they must not keep the garbage of a repository that is never quiet.
     fn extended(&self, repo: &RepositoryName, until: Duration) -> Duration {
-        let last = self.activity().get(repo).copied().unwrap_or_default();
-        until.max((last + self.duration).min(until + EXTENDED_MAX))
+        let activity = self.activity();
+        let groups = activity.groups.get(repo).into_iter();
+        let last =
+            groups.flat_map(|of| of.range(..=self.group(until))).map(|(_, last)| *last).max();
+        until.max((last.unwrap_or_default() + self.duration).min(until + EXTENDED_MAX))
     }
 
     /// Forgets what has ended.
@@ -193,7 +214,12 @@ impl Leases {
             });
             self.length.fetch_sub(before - shard.len(), Ordering::Relaxed);
         }
-        self.activity().retain(|_, last| *last + self.duration > now);
+        let mut activity = self.activity();
+        activity.groups.retain(|_, of| {
+            of.retain(|_, last| *last + self.duration > now);
+            !of.is_empty()
+        });
+        activity.length = activity.groups.values().map(BTreeMap::len).sum();
     }
 }
 
@@ -246,17 +272,50 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_arrive_in_the_repository_extend_its_leases_for_a_week_at_most() {
+    fn bytes_of_an_upload_of_the_repository_extend_its_leases_for_a_week_at_most() {
         let leases = leases(9);
         let until = |now| leases.leased_until(&repo("a"), &digest(1), now);
         leases.take(&repo("a"), &digest(1), HOUR).keep(HOUR);
-        leases.touch(&repo("b"), 6 * HOUR);
-        leases.touch(&repo("a"), 5 * HOUR);
+        leases.touch(&repo("b"), 6 * HOUR, 6 * HOUR);
+        leases.touch(&repo("a"), 2 * HOUR, 5 * HOUR);
         assert_eq!(until(6 * HOUR), Some(11 * HOUR));
         leases.sweep(8 * HOUR);
         assert_eq!(until(8 * HOUR), Some(11 * HOUR));
-        leases.touch(&repo("a"), 1000 * HOUR);
+        leases.touch(&repo("a"), 2 * HOUR, 1000 * HOUR);
         assert_eq!(until(8 * HOUR), Some(7 * HOUR + EXTENDED_MAX));
+    }
+
+    #[test]
+    fn uploads_that_were_begun_after_its_end_do_not_extend_a_lease() {
+        let leases = leases(1000);
+        let until = |now| leases.leased_until(&repo("a"), &digest(1), now);
+        leases.take(&repo("a"), &digest(1), HOUR).keep(HOUR);
+        for hour in 1..100 {
+            let now = hour * HOUR + HOUR / 2;
+            leases.touch(&repo("a"), hour * HOUR, now);
+            leases.sweep(now);
+            // The last one that counts was begun at seven, and sent at half past.
+            assert_eq!(until(now).is_some(), hour < 13, "{hour}");
+        }
+        leases.take(&repo("a"), &digest(1), 100 * HOUR).keep(100 * HOUR);
+        leases.touch(&repo("a"), Duration::ZERO, 103 * HOUR);
+        assert_eq!(until(104 * HOUR), Some(109 * HOUR), "by an upload of an earlier process");
+    }
+
+    #[test]
+    fn uploads_that_are_begun_all_the_time_are_counted_in_groups() {
+        let leases = leases(1000);
+        for second in 0..24 * 3600 {
+            let now = Duration::from_secs(second);
+            leases.touch(&repo("a"), now, now);
+        }
+        assert_eq!(leases.activity().length, 4 * GROUPS_PER_LEASE as usize);
+        leases.sweep(24 * HOUR);
+        assert_eq!(leases.activity().length, GROUPS_PER_LEASE as usize);
+        assert_eq!(leases.closed_until_ms.load(Ordering::Relaxed), 0);
+        leases.sweep(30 * HOUR);
+        let activity = leases.activity();
+        assert_eq!((activity.length, activity.groups.len()), (0, 0));
     }
 
     #[test]
@@ -279,8 +338,8 @@ mod tests {
         assert!(until(8 * HOUR).is_some());
         assert_eq!(until(9 * HOUR), None);
         // Nor when too many repositories receive bytes.
-        leases.touch(&repo("a"), 20 * HOUR);
-        leases.touch(&repo("b"), 20 * HOUR);
+        leases.touch(&repo("a"), 20 * HOUR, 20 * HOUR);
+        leases.touch(&repo("b"), 20 * HOUR, 20 * HOUR);
         assert!(until(26 * HOUR).is_some());
     }
 

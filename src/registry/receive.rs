@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -265,10 +266,11 @@ impl Registry {
         let buffers = &self.inner.buffers;
         let mut reader = Reader { body, buffers, session, superseded, received, left: announced };
         let mut checkpoint = received;
+        let begun = self.begun(session);
         promise.cover(reader.ahead_bytes()).await?;
         let (mut batch, mut end) = reader.batch().await;
         loop {
-            self.inner.leases.touch(&session.repository, self.inner.clock.monotonic());
+            self.inner.leases.touch(&session.repository, begun, self.inner.clock.monotonic());
             let size_bytes = batch.size_bytes();
             promise.cover(reader.ahead_bytes() + size_bytes).await?;
             self.make_room(session, sink, size_bytes, end.is_some(), promise).await?;
@@ -298,6 +300,12 @@ impl Registry {
                 None => reader.batch().await,
             };
         }
+    }
+
+    /// When the session was opened, in time of the clock; zero: by an earlier process.
+    fn begun(&self, session: &Session) -> Duration {
+        let seconds = session.started_uptime_seconds;
+        Duration::from_secs(seconds.saturating_sub(self.inner.uptime_base_seconds))
     }
 
     /// Moves what is in memory to a staging file when a batch would make it too much, or when
