@@ -16,32 +16,55 @@ use crate::registry;
 /// Every method that some endpoint takes, for `OPTIONS *`.
 const METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 
+/// What is kept of a request. The rest of its head goes at once: a head keeps the buffer that the
+/// connection read it into, and the body of an upload may take hours.
+struct Asked {
+    method: Method,
+    /// Without the prefix.
+    path: String,
+    route: Result<Route, RouteError>,
+    headers: HeaderMap,
+    body: RequestBody,
+}
+
+impl Asked {
+    fn new(api: &Api, request: Request<Body>) -> Self {
+        let (head, body) = request.into_parts();
+        // The prefix ends with the slash that the API's own paths begin with.
+        let prefix = &api.options().prefix[..api.options().prefix.len() - 1];
+        let path = head.uri.path().strip_prefix(prefix).unwrap_or_default();
+        Self {
+            route: Route::parse(head.method.as_str(), path, head.uri.query()),
+            path: path.to_owned(),
+            method: head.method,
+            headers: head.headers,
+            body: RequestBody::new(body),
+        }
+    }
+}
+
 /// Answers a request of the API.
 pub async fn dispatch(State(api): State<Api>, request: Request<Body>) -> Response {
-    let (head, body) = request.into_parts();
-    let (method, headers, path) = (&head.method, &head.headers, head.uri.path());
-    if path == "*" {
+    if request.uri().path() == "*" {
         return Reply::empty(StatusCode::OK).text(header::ALLOW, METHODS).into_response();
     }
-    // The prefix ends with the slash that the API's own paths begin with.
-    let path = path.strip_prefix(&api.options().prefix[..api.options().prefix.len() - 1]);
-    let path = path.unwrap_or_default();
-    let answered = match Route::parse(method.as_str(), path, head.uri.query()) {
+    let Asked { method, path, route, headers, body } = Asked::new(&api, request);
+    let answered = match route {
         Err(error) => Err(error.into()),
         Ok(Route::Options { .. }) => {
-            let allow = allowed(&api, path, &Method::TRACE);
+            let allow = allowed(&api, &path, &Method::TRACE);
             Ok(Reply::empty(StatusCode::OK).text(header::ALLOW, &allow))
         }
         Ok(route) => {
             record(&route);
-            match refused_by_settings(&api, method, &route) {
+            match refused_by_settings(&api, &method, &route) {
                 Some(error) => Err(error.into()),
-                None => handle(&api, headers, route, RequestBody::new(body)).await,
+                None => handle(&api, headers, route, body).await,
             }
         }
     };
     let reply =
-        answered.unwrap_or_else(|error: ApiError| error.into_reply(&allowed(&api, path, method)));
+        answered.unwrap_or_else(|error: ApiError| error.into_reply(&allowed(&api, &path, &method)));
     reply.text(DOCKER_DISTRIBUTION_API_VERSION, "registry/2.0").into_response()
 }
 
@@ -88,7 +111,7 @@ fn allowed(api: &Api, path: &str, refused: &Method) -> String {
 
 async fn handle(
     api: &Api,
-    headers: &HeaderMap,
+    headers: HeaderMap,
     route: Route,
     body: RequestBody,
 ) -> Result<Reply, ApiError> {
@@ -99,10 +122,10 @@ async fn handle(
         Route::Catalog { page } => catalog::list(api, page).await,
         Route::ListTags { repository, page } => tags::list(api, &repository, page).await,
         Route::GetManifest { repository, reference } => {
-            manifests::get(api, headers, &repository, &reference).await
+            manifests::get(api, &headers, &repository, &reference).await
         }
         Route::HeadManifest { repository, reference } => {
-            manifests::head(api, headers, &repository, &reference).await
+            manifests::head(api, &headers, &repository, &reference).await
         }
         Route::PutManifest { repository, reference, tags } => {
             manifests::put(api, headers, repository, reference, tags, body).await
@@ -111,10 +134,10 @@ async fn handle(
             manifests::delete(api, &repository, &reference).await
         }
         Route::GetBlob { repository, digest } => {
-            blobs::get(api, headers, &repository, &digest).await
+            blobs::get(api, &headers, &repository, &digest).await
         }
         Route::HeadBlob { repository, digest } => {
-            blobs::head(api, headers, &repository, &digest).await
+            blobs::head(api, &headers, &repository, &digest).await
         }
         Route::DeleteBlob { repository, digest } => blobs::delete(api, &repository, &digest).await,
         Route::ListReferrers { repository, subject, artifact_types, last } => {
@@ -124,17 +147,17 @@ async fn handle(
             uploads::begin(api, &repository, algorithm).await
         }
         Route::PushBlob { repository, digest } => {
-            uploads::push(api, &repository, &digest, headers, body).await
+            uploads::push(api, &repository, &digest, body.into_chunk(headers)?).await
         }
         Route::MountBlob { repository, digest, from, algorithm } => {
             uploads::mount(api, &repository, &digest, from.as_ref(), algorithm).await
         }
         Route::UploadStatus { repository, id } => uploads::status(api, &repository, id).await,
         Route::AppendUpload { repository, id } => {
-            uploads::append(api, &repository, id, headers, body).await
+            uploads::append(api, &repository, id, body.into_chunk(headers)?).await
         }
         Route::FinishUpload { repository, id, digest } => {
-            uploads::finish(api, &repository, id, &digest, headers, body).await
+            uploads::finish(api, &repository, id, &digest, body.into_chunk(headers)?).await
         }
         Route::CancelUpload { repository, id } => uploads::cancel(api, &repository, id).await,
     }

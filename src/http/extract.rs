@@ -190,8 +190,8 @@ impl RequestBody {
     }
 
     /// As a chunk of an upload.
-    pub fn into_chunk(self, headers: &HeaderMap) -> Result<Chunk, ApiError> {
-        let (range, length) = (content_range(headers)?, content_length(headers));
+    pub fn into_chunk(self, headers: HeaderMap) -> Result<Chunk, ApiError> {
+        let (range, length) = (content_range(&headers)?, content_length(&headers));
         // A request with neither length nor coding has no body (RFC 9112, section 6.3).
         let length = length.or_else(|| self.0.is_end_stream().then_some(0));
         Ok(Chunk { range, length, body: self.into_stream() })
@@ -206,12 +206,13 @@ impl RequestBody {
     /// arrives, and when others have taken the memory; memory grows with what arrives.
     pub async fn collect<'a>(
         self,
-        headers: &HeaderMap,
+        headers: HeaderMap,
         size_bytes_max: u64,
         all: &'a Collected,
     ) -> Result<(Bytes, Counted<'a>), ApiError> {
         let too_large = || ApiError::ManifestTooLarge { size_bytes_max };
-        let announced = content_length(headers).unwrap_or(0);
+        let announced = content_length(&headers).unwrap_or(0);
+        drop(headers);
         if announced > size_bytes_max {
             return Err(too_large());
         }
@@ -356,7 +357,7 @@ mod tests {
                 Some(length) => headers(&[(header::CONTENT_LENGTH, length)]),
                 None => HeaderMap::new(),
             };
-            body.collect(&headers, 10, &all).await.map(|(bytes, _)| bytes)
+            body.collect(headers.clone(), 10, &all).await.map(|(bytes, _)| bytes)
         };
         assert_eq!(collect(10, None).await.unwrap(), vec![b'x'; 10]);
         let streamed = collect(11, None).await;
@@ -370,7 +371,7 @@ mod tests {
         let all = Collected::default();
         let collect = async |size: usize| {
             let body = RequestBody::new(Body::from(vec![b'x'; size]));
-            body.collect(&HeaderMap::new(), u64::MAX, &all).await
+            body.collect(HeaderMap::new(), u64::MAX, &all).await
         };
         let share = 10 * 1024 * 1024;
         let mut held = Vec::new();

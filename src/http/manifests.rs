@@ -44,14 +44,14 @@ pub async fn head(
 /// `PUT`: stores a manifest under its digest, and under tags.
 pub async fn put(
     api: &Api,
-    headers: &HeaderMap,
+    headers: HeaderMap,
     repo: RepositoryName,
     reference: Reference,
     tags: Vec<Tag>,
     body: RequestBody,
 ) -> Result<Reply, ApiError> {
-    let media_type = extract::media_type(headers)?;
-    let expect = extract::expectation(headers)?;
+    let media_type = extract::media_type(&headers)?;
+    let expect = extract::expectation(&headers)?;
     let size_bytes_max = api.options().manifest_size_bytes_max;
     let (bytes, _counted) = body.collect(headers, size_bytes_max, api.collected()).await?;
     let repository = repo.clone();

@@ -1,13 +1,12 @@
 //! `/v2/<name>/blobs/uploads/` (distribution-spec, end-4 to end-6, end-11, end-13, end-14).
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 
 use super::Api;
 use super::error::ApiError;
-use super::extract::RequestBody;
 use super::reply::{DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, Reply};
 use crate::oci::{Algorithm, Digest, RepositoryName, UploadId};
-use crate::registry::{self, UploadStatus};
+use crate::registry::{self, Chunk, UploadStatus};
 
 /// `POST`: opens a session.
 pub async fn begin(
@@ -40,10 +39,9 @@ pub async fn push(
     api: &Api,
     repo: &RepositoryName,
     digest: &Digest,
-    headers: &HeaderMap,
-    body: RequestBody,
+    blob: Chunk,
 ) -> Result<Reply, ApiError> {
-    api.registry().push_blob(repo, digest, body.into_chunk(headers)?).await?;
+    api.registry().push_blob(repo, digest, blob).await?;
     Ok(created(api, repo, digest))
 }
 
@@ -58,10 +56,9 @@ pub async fn append(
     api: &Api,
     repo: &RepositoryName,
     id: UploadId,
-    headers: &HeaderMap,
-    body: RequestBody,
+    chunk: Chunk,
 ) -> Result<Reply, ApiError> {
-    let appended = api.registry().append_upload(repo, id, body.into_chunk(headers)?).await;
+    let appended = api.registry().append_upload(repo, id, chunk).await;
     let status = appended.map_err(|error| with_location(api, repo, error))?;
     Ok(accepted(api, repo, status))
 }
@@ -72,10 +69,8 @@ pub async fn finish(
     repo: &RepositoryName,
     id: UploadId,
     digest: &Digest,
-    headers: &HeaderMap,
-    body: RequestBody,
+    chunk: Chunk,
 ) -> Result<Reply, ApiError> {
-    let chunk = body.into_chunk(headers)?;
     let finished = api.registry().finish_upload(repo, id, digest, chunk).await;
     finished.map_err(|error| with_location(api, repo, error))?;
     Ok(created(api, repo, digest))
