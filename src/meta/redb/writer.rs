@@ -4,7 +4,8 @@
 //!
 //! redb cannot take one operation back out of a transaction, so an error while applying undoes
 //! the whole batch. When the cause is a damaged row, the batch is done again one by one, so that
-//! only those who meet it are refused; when it is I/O, everybody gets the error.
+//! only those who meet it are refused; when the disk is full, those without content are done
+//! again; when it is other I/O, everybody gets the error.
 
 use std::sync::Arc;
 
@@ -214,8 +215,12 @@ impl Writer {
             }
             Err(error) => {
                 let error = if self.handle.is_poisoned() { Error::Poisoned } else { error };
-                tracing::error!(%error, writes = batch.len(), "a commit failed");
-                batch.iter_mut().for_each(|job| job.answer(Some(duplicate(&error))));
+                let (light, refused) = part(batch, &error);
+                tracing::error!(%error, writes = refused.len(), "a commit failed");
+                refused.iter_mut().for_each(|job| job.answer(Some(duplicate(&error))));
+                if !light.is_empty() {
+                    self.commit(light, turn);
+                }
             }
         }
     }
@@ -254,6 +259,18 @@ impl Writer {
             _ => Err(error),
         }
     }
+}
+
+/// What of a failed batch is worth another try by itself, and what is refused. On a full disk the
+/// room that content needed must not cost those who bring none: a delete is what makes room.
+fn part<'a>(
+    batch: &'a mut [Box<dyn Job>],
+    error: &Error,
+) -> (&'a mut [Box<dyn Job>], &'a mut [Box<dyn Job>]) {
+    batch.sort_by_key(|job| job.content_size_bytes() > 0);
+    let light = batch.partition_point(|job| job.content_size_bytes() == 0);
+    let is_worth_it = matches!(error, Error::Full) && light < batch.len();
+    batch.split_at_mut(if is_worth_it { light } else { 0 })
 }
 
 /// Checks and applies in order; the number of the transaction, if something changed.

@@ -1,17 +1,18 @@
 //! Group commit, its bounds, and one bad row among good ones.
 
 use std::future::poll_fn;
+use std::io;
 use std::path::Path;
 use std::task::Poll;
 
 use super::super::codec::Key;
-use super::super::testing::MemoryVfs;
-use super::super::writes::{Link, Operation, Save};
+use super::super::testing::{Fault, MemoryVfs, Operation as DiskOperation};
+use super::super::writes::{Link, Operation, Save, Unlink};
 use super::super::{Options, RedbMeta};
 use super::*;
 use crate::disk::OsVfs;
-use crate::meta::conformance::{digest, link, name};
-use crate::meta::{LinkBlob, MetaStore, Timestamp, UploadRecord};
+use crate::meta::conformance::{digest, link, moment, name};
+use crate::meta::{LinkBlob, MetaStore, Timestamp, UnlinkBlob, UploadRecord};
 use crate::oci::{Algorithm, UploadId};
 use crate::ops::Blocking;
 
@@ -27,6 +28,7 @@ fn upload(n: u8) -> UploadRecord {
 }
 
 struct Bench {
+    vfs: MemoryVfs,
     handle: Arc<Handle>,
     writer: Writer,
     sender: Sender,
@@ -35,11 +37,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let vfs = Arc::new(MemoryVfs::default());
-        let handle = Handle::open(vfs, Path::new("/m.redb"), Options::default()).unwrap();
+        let vfs = MemoryVfs::default();
+        let disk = Arc::new(vfs.clone());
+        let handle = Handle::open(disk, Path::new("/m.redb"), Options::default()).unwrap();
         let handle = Arc::new(handle);
         let (sender, queue) = queue();
-        Self { writer: Writer::new(Arc::clone(&handle)), handle, sender, queue }
+        Self { vfs, writer: Writer::new(Arc::clone(&handle)), handle, sender, queue }
     }
 
     fn transactions(&self) -> u64 {
@@ -126,6 +129,33 @@ async fn a_damaged_row_refuses_only_those_who_meet_it() {
     assert!(matches!(bad.get().await, Err(Error::Corrupt(_))));
     let stored = |n| bench.handle.read(move |snapshot| snapshot.stored(&digest(n))).unwrap();
     assert!(stored(2).is_some() && stored(3).is_none() && stored(4).is_some());
+}
+
+#[tokio::test]
+async fn where_content_finds_no_room_a_delete_of_the_same_batch_does() {
+    for first in 0.. {
+        let mut bench = Bench::new();
+        bench.sender.write(Link(link("a", 1, 1))).await.unwrap();
+        assert!(bench.writer.step(&mut bench.queue));
+        let delete = Unlink { repository: name("a"), digest: digest(1), moment: moment(2) };
+        let content = LinkBlob { content: Some(vec![2; 1].into()), ..link("a", 2, 2) };
+        let kind = io::ErrorKind::StorageFull;
+        bench.vfs.arm(Fault { operation: DiskOperation::Write, first, count: 1, kind });
+        let linked = bench.sender.write(Link(content)).await.unwrap();
+        let deleted = bench.sender.write(delete).await.unwrap();
+        assert!(bench.writer.step(&mut bench.queue));
+        let is_fired = bench.vfs.disarm() > 0;
+        assert_eq!(deleted.get().await.unwrap(), UnlinkBlob::Removed, "write {first}");
+        match linked.get().await {
+            Ok(_) => {}
+            Err(Error::Full) => assert!(is_fired, "write {first}"),
+            Err(other) => panic!("write {first}: {other}"),
+        }
+        if !is_fired {
+            assert!(first > 10, "the fault was never met");
+            return;
+        }
+    }
 }
 
 #[tokio::test]
