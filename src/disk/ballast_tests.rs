@@ -79,6 +79,64 @@ fn what_a_file_grows_by_is_allocated_while_plenty_is_free() {
 }
 
 #[test]
+fn what_a_file_grows_by_is_left_to_others_where_little_is_free() {
+    let root = tempfile::tempdir().unwrap();
+    let probe = ProbeVfs::new(Arc::new(OsVfs), root.path());
+    let path = root.path().join("ballast");
+    let ballast = Ballast::open(Arc::new(probe.clone()), &path, SIZE_BYTES).unwrap();
+    let file = OsVfs.open(&root.path().join("grown"), Open::Create { mode: MODE }).unwrap();
+    file.set_size(SIZE_BYTES).unwrap();
+    probe.say_free(3 * SIZE_BYTES - 1);
+    ballast.back(&*file, 0, SIZE_BYTES);
+    assert_eq!(taken_bytes(&root.path().join("grown")), 0);
+    probe.say_free(3 * SIZE_BYTES);
+    ballast.back(&*file, 0, SIZE_BYTES);
+    assert_eq!(taken_bytes(&root.path().join("grown")), SIZE_BYTES);
+}
+
+#[test]
+fn it_is_not_set_aside_again_where_little_is_free() {
+    let root = tempfile::tempdir().unwrap();
+    let probe = ProbeVfs::new(Arc::new(OsVfs), root.path());
+    let path = root.path().join("ballast");
+    let needy = hole(root.path(), SIZE_BYTES);
+    let ballast = Ballast::open(Arc::new(probe.clone()), &path, SIZE_BYTES).unwrap();
+    assert!(ballast.release_for(&*needy, 0, SIZE_BYTES));
+    probe.say_free(3 * SIZE_BYTES - 1);
+    ballast.restore();
+    assert!(ballast.is_used());
+    assert_eq!(taken_bytes(&path), 0);
+    probe.say_free(3 * SIZE_BYTES);
+    ballast.restore();
+    assert!(!ballast.is_used());
+    assert_eq!(taken_bytes(&path), SIZE_BYTES);
+}
+
+#[test]
+fn what_is_needed_while_it_is_set_aside_waits_for_that() {
+    let root = tempfile::tempdir().unwrap();
+    let probe = ProbeVfs::new(Arc::new(OsVfs), root.path());
+    let path = root.path().join("ballast");
+    let needy = hole(root.path(), SIZE_BYTES);
+    let ballast = Ballast::open(Arc::new(probe.clone()), &path, SIZE_BYTES).unwrap();
+    assert!(ballast.release_for(&*needy, 0, 8192));
+    let go_on = probe.stall(Class::Preallocate);
+    std::thread::scope(|scope| {
+        scope.spawn(|| ballast.restore());
+        while !probe.has_stalled() {
+            std::thread::yield_now();
+        }
+        let released = scope.spawn(|| ballast.release_for(&*needy, 8192, 4096));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(!released.is_finished(), "in the middle of it");
+        drop(go_on);
+        assert!(released.join().unwrap());
+    });
+    assert_eq!(taken_bytes(&path), SIZE_BYTES - 4096);
+    assert!(ballast.is_used());
+}
+
+#[test]
 fn it_is_a_small_part_of_a_small_file_system() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("ballast");

@@ -79,6 +79,7 @@ struct State {
     log: Vec<(Class, PathBuf)>,
     faults: Vec<Fault>,
     stall: Option<(Class, Receiver<()>)>,
+    free_bytes: Option<u64>,
     violations: Vec<String>,
 }
 
@@ -200,7 +201,14 @@ impl ProbeVfs {
     /// Observes `inner`; everything below `root` counts as not durable, its ancestors as durable.
     pub(crate) fn new(inner: Arc<dyn Vfs>, root: &Path) -> Self {
         let nodes = vec![directory()];
-        let state = State { nodes, log: vec![], faults: vec![], stall: None, violations: vec![] };
+        let state = State {
+            nodes,
+            log: vec![],
+            faults: vec![],
+            stall: None,
+            free_bytes: None,
+            violations: vec![],
+        };
         let probe = Self { inner, state: Arc::new(Mutex::new(state)) };
         for ancestor in root.ancestors() {
             let mut state = probe.state();
@@ -239,6 +247,11 @@ impl ProbeVfs {
     /// Whether the operation that was to be stopped has begun.
     pub(crate) fn has_stalled(&self) -> bool {
         self.state().stall.is_none()
+    }
+
+    /// From now on so much is said to be free, whatever is.
+    pub(crate) fn say_free(&self, free_bytes: u64) {
+        self.state().free_bytes = Some(free_bytes);
     }
 
     /// Paths of the operations of a class so far, in order.
@@ -347,7 +360,9 @@ impl Vfs for ProbeVfs {
     }
 
     fn space(&self, path: &Path) -> Result<Space> {
-        self.inner.space(path)
+        let space = self.inner.space(path)?;
+        let free_bytes = self.state().free_bytes.unwrap_or(space.free_bytes);
+        Ok(Space { free_bytes, ..space })
     }
 }
 

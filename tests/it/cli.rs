@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
@@ -114,4 +116,35 @@ fn config_check_tells_values_and_where_they_come_from() {
     std::fs::write(&file, "version: 0.1\nstorage: filesystem\nlog:\n  level: loud\n").unwrap();
     let output = command.output().unwrap();
     assert!(!output.status.success());
+}
+
+#[test]
+fn a_server_that_may_not_be_asked_is_not_taken_for_none() {
+    const NOBODY: u32 = 65534;
+    let server = Server::start();
+    let socket = server.root().join("kelson/admin.sock");
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    // Where others can run it, whatever holds the one that was built.
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("kelson");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_kelson"), &program).unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    for arguments in [&["garbage-collect"][..], &["fsck"], &["ls"]] {
+        let mut command = Command::new(&program);
+        command.args(arguments).current_dir("/");
+        for (name, value) in server.command().get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        } else {
+            fs::set_permissions(&socket, fs::Permissions::from_mode(0)).unwrap();
+        }
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
+        assert!(text.contains("admin.sock"), "{arguments:?}: {text}");
+        assert!(text.contains("run this as the user that serves the store"), "{text}");
+    }
 }
