@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
+use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::model::{Effect, Key, Outcome, Value};
-use super::universe::{CHUNK_SIZE_BYTES, UPLOADED, Universe};
+use super::universe::{CHUNK_SIZE_BYTES, ROTTED, UPLOADED, Universe};
 use crate::blob::Layout;
 use crate::meta::Expect;
 use crate::oci::range::ContentRange;
@@ -51,6 +52,10 @@ pub enum Call {
     Restart,
     /// Somebody copies a right file to its place and syncs nothing.
     Plant(usize),
+    /// A byte of the file of one blob turns into another.
+    Rot,
+    /// All contents are compared with their digests, and what is damaged is contained.
+    Scrub,
 }
 
 /// An answer that is no error.
@@ -72,7 +77,7 @@ pub struct World<'a> {
 
 impl Call {
     /// Those of the exhaustive short cases.
-    pub const SHORT: [Self; 15] = [
+    pub const SHORT: [Self; 17] = [
         Self::Push(0, 2),
         Self::Push(0, 3),
         Self::Half(0, 6),
@@ -88,12 +93,14 @@ impl Call {
         Self::Plant(3),
         Self::Beat,
         Self::Collect,
+        Self::Rot,
+        Self::Scrub,
     ];
 
     /// Any call.
     pub fn random(random: &Seeded) -> Self {
         let repository = random.below(2);
-        match random.below(24) {
+        match random.below(26) {
             0..=2 => Self::Push(repository, random.below(7)),
             3 | 4 => Self::Chunks(repository, random.below(7)),
             5 => Self::Half(repository, random.below(7)),
@@ -107,6 +114,8 @@ impl Call {
             18 | 19 => Self::Spill,
             20 => Self::Plant(random.below(7)),
             21 | 22 => Self::Collect,
+            23 => Self::Rot,
+            24 => Self::Scrub,
             _ if random.one_in(3) => Self::Restart,
             _ => Self::Beat,
         }
@@ -148,9 +157,18 @@ impl Call {
                 let may_go = |(of, n)| Effect::possible(Key::Blob(of, n), Value::Absent);
                 all.map(may_go).collect()
             }
-            Self::Half(..) | Self::Spill | Self::Beat | Self::Restart | Self::Plant(_) => {
-                Vec::new()
+            // If it has rotted: see `History::contradicts`.
+            Self::Scrub => {
+                let repositories = 0..universe.repositories.len();
+                let may_go = |of| Effect::possible(Key::Blob(of, ROTTED), Value::Absent);
+                repositories.map(may_go).collect()
             }
+            Self::Half(..)
+            | Self::Spill
+            | Self::Beat
+            | Self::Restart
+            | Self::Plant(_)
+            | Self::Rot => Vec::new(),
         }
     }
 
@@ -242,6 +260,12 @@ impl Call {
                 let layout = Layout::new(std::path::Path::new(super::engine::ROOT));
                 engine.plant(&layout.blob_data(&blob.digest), &blob.bytes);
             }
+            Self::Rot => {
+                let layout = Layout::new(std::path::Path::new(super::engine::ROOT));
+                let path = layout.blob_data(&universe.blobs[ROTTED].digest);
+                engine.spoil(&path, universe.rot());
+            }
+            Self::Scrub => drop(registry.scrub_once(None, CancellationToken::new()).await?),
         }
         Ok(Said::Done)
     }
@@ -294,6 +318,8 @@ impl fmt::Display for Call {
             Self::Collect => f.write_str("collect"),
             Self::Restart => f.write_str("restart"),
             Self::Plant(a) => write!(f, "plant.{a}"),
+            Self::Rot => f.write_str("rot"),
+            Self::Scrub => f.write_str("scrub"),
         }
     }
 }
@@ -320,6 +346,8 @@ impl Call {
             ("collect", []) => Self::Collect,
             ("restart", []) => Self::Restart,
             ("plant", [a @ 0..7]) => Self::Plant(*a),
+            ("rot", []) => Self::Rot,
+            ("scrub", []) => Self::Scrub,
             _ => return None,
         })
     }

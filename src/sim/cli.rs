@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 
 use super::explain::{command, explain};
-use super::explore::{
-    Budget, Cut, Failure, Mode, Tally, case_of, explore, fault_of, shrink, try_case,
-};
+use super::explore::{Budget, Cut, Failure, Tally, explore, try_case};
+use super::plan::{Mode, case_of, fault_of};
 use super::run::{Base, Case, run};
+use super::shrink::shrink;
 use crate::disk::durable::Step;
 use crate::disk::durable::mutant::without;
 use crate::disk::sim::Variant;

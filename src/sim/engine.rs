@@ -95,6 +95,15 @@ impl Engine {
             file.write_all_at(bytes, 0).unwrap();
         }
     }
+
+    /// Changes a byte of a file as a bad disk would, if it is there.
+    pub fn spoil(&self, path: &Path, (at, byte): (u64, u8)) {
+        if let Ok(file) = self.vfs.open(path, Open::ReadWrite)
+            && file.size_bytes().is_ok_and(|size_bytes| size_bytes > at)
+        {
+            file.write_all_at(&[byte], at).unwrap();
+        }
+    }
 }
 
 fn options() -> Options {

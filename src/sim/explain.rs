@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::explore::{Cut, Failure, Mode, disk_after};
+use super::explore::{Cut, Failure, disk_after};
+use super::plan::Mode;
 use super::run::{Base, Run};
-use super::verify::{Known, exercise, judge, recover};
+use super::verify::{Known, exercise, heal, judge, recover};
 use crate::disk::durable::Step;
 use crate::disk::sim::{Id, Op, Recording};
 
@@ -70,6 +71,8 @@ pub fn explain(base: &Base, mode: Mode, run: &Run, cuts: &[Cut]) -> (String, Vec
                 if violations.is_empty() && mode != Mode::Recovery {
                     let begun = run.history.finishes(last);
                     let works = exercise(base, &engine, begun, &mut Known::default());
+                    let heals = || heal(base, &engine, &mut Known::default());
+                    let works = if found.rotten { works.and_then(|()| heals()) } else { works };
                     violations.extend(works.err());
                 }
                 violations

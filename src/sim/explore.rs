@@ -7,54 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::call::Call;
 use super::model::Outcome;
+use super::plan::{Mode, case_of, fault_of};
 use super::run::{Base, Case, Run, run};
 use super::upgrade;
-use super::verify::{Known, Recovered, exercise, judge, recover, values};
+use super::verify::{Known, Recovered, exercise, heal, judge, recover, values};
 use crate::disk::durable::Step;
 use crate::disk::durable::mutant::without;
-use crate::disk::sim::{
-    Class, Disk, EDQUOT, EIO, EMFILE, ENOSPC, EROFS, Fault, Kind, SimVfs, Variant,
-};
+use crate::disk::sim::{Disk, SimVfs, Variant};
 use crate::ops::random::Seeded;
-
-/// Which cases, cut how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Mode {
-    /// D-4: every sequence of up to three calls, cut at every operation, every variant.
-    Short,
-    /// D-5: random calls of several clients.
-    Random,
-    /// D-6: further power cuts while a store recovers.
-    Recovery,
-    /// D-7: the first start, and the first calls after it.
-    FirstStart,
-    /// D-13: no space at the n-th operation that takes some, for every n.
-    Enospc,
-    /// The n-th sync fails, for every n, in both variants of the kernel.
-    FailedSync,
-    /// Any operation fails in any other way.
-    Faults,
-    /// D-18: a database of an older release is opened, cut at every operation.
-    Upgrade,
-}
-
-impl Mode {
-    /// Every mode.
-    pub const ALL: [Self; 8] = [
-        Self::FirstStart,
-        Self::Short,
-        Self::Random,
-        Self::Recovery,
-        Self::Enospc,
-        Self::FailedSync,
-        Self::Faults,
-        Self::Upgrade,
-    ];
-
-    fn first_start(self) -> bool {
-        self == Self::FirstStart
-    }
-}
 
 /// Where the power went: operations that were done, what was left, which of several such images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +131,9 @@ impl<'a> Examiner<'a> {
             if image.key.is_multiple_of(16) {
                 let begun = self.run.history.finishes(cut.at);
                 exercise(self.base, &engine, begun, &mut self.known)
+                    .map_err(|why| self.failure(vec![cut], vec![why]))?;
+            } else if found.rotten {
+                heal(self.base, &engine, &mut self.known)
                     .map_err(|why| self.failure(vec![cut], vec![why]))?;
             }
             close(&engine);
@@ -324,8 +287,7 @@ const RETURN_MAX: Duration = Duration::from_secs(5);
 /// What must hold in the process that met the faults.
 fn after_faults(base: &Base, mode: Mode, run: &Run) -> Result<(), String> {
     let Some(engine) = &run.engine else { return Ok(()) };
-    let background =
-        |call| matches!(call, Call::Spill | Call::Beat | Call::Collect | Call::Plant(_));
+    let background = |call| matches!(call, Call::Spill | Call::Beat | Call::Collect | Call::Scrub);
     for record in run.history.records.iter().filter(|record| !background(record.call)) {
         let allowed = match record.ended.map(|ended| ended.2) {
             None | Some(Outcome::Done | Outcome::Kept(_)) => true,
@@ -350,81 +312,6 @@ fn after_faults(base: &Base, mode: Mode, run: &Run) -> Result<(), String> {
     Ok(())
 }
 
-/// The case of this number; `None` when there are no more.
-pub fn case_of(mode: Mode, seed: u64, number: u64) -> Option<Case> {
-    let random = Seeded::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
-    let case_seed = random.next() >> 16;
-    match mode {
-        Mode::Short => short(seed, number).map(|calls| Case { seed, clients: vec![calls] }),
-        Mode::Random => Some(Case::random(case_seed, 2 + random.below(5), 2 + random.below(6))),
-        Mode::Recovery => Some(Case::random(case_seed, 1 + random.below(3), 1 + random.below(4))),
-        Mode::FirstStart => first_start(seed, number),
-        Mode::Upgrade => (number == 0).then(|| Case { seed, clients: Vec::new() }),
-        Mode::Enospc | Mode::FailedSync | Mode::Faults => {
-            let mut case = Case::random(case_seed, 1 + random.below(3), 2 + random.below(4));
-            for client in &mut case.clients {
-                client.retain(|call| !matches!(call, Call::Restart | Call::Plant(_)));
-            }
-            Some(case)
-        }
-    }
-}
-
-fn first_start(seed: u64, number: u64) -> Option<Case> {
-    let calls: [&[Call]; 5] = [
-        &[Call::Half(0, 1)],
-        &[Call::Push(0, 1)],
-        &[Call::Push(0, 0), Call::Push(0, 1), Call::Put(0, 0, 0), Call::Spill],
-        &[Call::Chunks(0, 3), Call::Restart, Call::Push(0, 3)],
-        &[Call::Restart, Call::Push(0, 0), Call::Spill, Call::Beat],
-    ];
-    let calls = calls.get(number as usize)?.to_vec();
-    Some(Case { seed, clients: vec![calls] })
-}
-
-/// Sequences of one, two, three calls; those of three in an order that the seed decides.
-fn short(seed: u64, number: u64) -> Option<Vec<Call>> {
-    let calls = Call::SHORT.len() as u64;
-    let (mut number, mut length) = (number, 1);
-    while number >= calls.pow(length) {
-        number -= calls.pow(length);
-        length += 1;
-        if length > 3 {
-            return None;
-        }
-    }
-    if length == 3 {
-        // Coprime to the number of sequences: every one comes once.
-        number = (number * 1009 + seed) % calls.pow(3);
-    }
-    let place = |place: u32| Call::SHORT[(number / calls.pow(place) % calls) as usize];
-    Some((0..length).map(place).collect())
-}
-
-/// The n-th fault of a kind, in a mode that has some; `None` in the others.
-pub fn fault_of(mode: Mode, case: &Case, kind: usize, nth: usize) -> Option<Fault> {
-    let fault = |classes: &[Class], kind, persistent| {
-        Some(Fault { classes: classes.to_vec(), nth, kind, persistent })
-    };
-    match (mode, kind) {
-        (Mode::Enospc, 0) => fault(&Class::ROOM, Kind::Error(ENOSPC), false),
-        (Mode::Enospc, 1) => fault(&Class::ROOM, Kind::Error(ENOSPC), true),
-        (Mode::Enospc, 2) => fault(&[Class::Write], Kind::Short(ENOSPC), true),
-        (Mode::Enospc, 3) => fault(&Class::ROOM, Kind::Error(EDQUOT), false),
-        (Mode::FailedSync, 0) => fault(&Class::SYNCS, Kind::FailedSync { visible: true }, false),
-        (Mode::FailedSync, 1) => fault(&Class::SYNCS, Kind::FailedSync { visible: false }, false),
-        (Mode::Faults, 0..3) => {
-            let random = Seeded::new(case.seed ^ nth as u64);
-            let errno = [EIO, EMFILE, EROFS, ENOSPC][random.below(4)];
-            let classes = [Class::Open, Class::Read, Class::Rename, Class::RemoveFile];
-            let classes = [&classes[..], &Class::CHANGES[..7]].concat();
-            let class = classes[random.below(classes.len())];
-            fault(&[class], Kind::Error(errno), kind == 1)
-        }
-        _ => None,
-    }
-}
-
 /// A case with all the faults that its mode plans, or without any.
 pub fn try_all(base: &Base, mode: Mode, case: &Case, tally: &Tally) -> Result<(), Failure> {
     if fault_of(mode, case, 0, 1).is_none() {
@@ -442,7 +329,7 @@ pub fn try_all(base: &Base, mode: Mode, case: &Case, tally: &Tally) -> Result<()
 const FAULTS_MIN: usize = 40;
 
 /// A case with the first, second, ... fault of a kind, until there is none to meet.
-fn try_kind(
+pub fn try_kind(
     base: &Base,
     mode: Mode,
     case: &Case,
@@ -510,51 +397,6 @@ pub fn explore(
     });
     tally.stop.store(false, Ordering::Relaxed);
     found.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How long to look for a smaller failure.
-const SHRINKING: Duration = Duration::from_secs(30);
-
-/// Drops clients, then calls, as long as something stays broken.
-pub fn shrink(base: &Base, failure: Failure, left_out: Option<Step>) -> Failure {
-    let mut smallest = failure;
-    let tally = Tally { end: Some(Instant::now() + SHRINKING), ..Tally::default() };
-    loop {
-        let smaller = smaller(&smallest.case).find_map(|case| {
-            if tally.is_over() {
-                return None;
-            }
-            let mode = smallest.mode;
-            without(left_out, || match smallest.fault {
-                // The same kind of fault, wherever it meets the smaller case.
-                Some((kind, _)) => try_kind(base, mode, &case, kind, &tally).err(),
-                None => try_all(base, mode, &case, &tally).err(),
-            })
-        });
-        match smaller {
-            Some(smaller) => smallest = smaller,
-            None => return smallest,
-        }
-    }
-}
-
-/// The case without one client, then without one call.
-fn smaller(case: &Case) -> impl Iterator<Item = Case> {
-    let clients = case.clients.len();
-    let without_client = (0..clients).filter(move |_| clients > 1).map(|number| {
-        let mut case = case.clone();
-        case.clients.remove(number);
-        case
-    });
-    let calls = case.clients.iter().enumerate();
-    let calls = calls.flat_map(|(client, calls)| (0..calls.len()).map(move |n| (client, n)));
-    let without_call = calls.filter_map(|(client, number)| {
-        let mut case = case.clone();
-        case.clients[client].remove(number);
-        case.clients.retain(|calls| !calls.is_empty());
-        (!case.clients.is_empty()).then_some(case)
-    });
-    without_client.chain(without_call)
 }
 
 /// What the disk holds after the cuts of a failure, one after the other.

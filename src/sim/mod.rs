@@ -12,7 +12,9 @@ mod executor;
 mod explain;
 mod explore;
 mod model;
+mod plan;
 mod run;
+mod shrink;
 #[cfg(test)]
 mod tests;
 mod universe;

@@ -172,6 +172,28 @@ impl History {
         self.records.iter().any(|record| record.call == call && record.begun_by(cut))
     }
 
+    /// Whether the file of the blob that may rot may be rotten after a power cut at `cut`: nobody
+    /// has looked at all contents since.
+    pub fn may_be_rotten(&self, cut: usize) -> bool {
+        let since = |rot: &Record| {
+            let scrubbed = |record: &&Record| {
+                record.call == Call::Scrub && record.acknowledged_by(cut).is_some()
+            };
+            self.records
+                .iter()
+                .filter(scrubbed)
+                .any(|scrub| rot.ended.is_some_and(|(_, moment, _)| moment <= scrub.began.1))
+        };
+        let rotted = |record: &&Record| record.call == Call::Rot && record.began.0 <= cut;
+        self.records.iter().filter(rotted).any(|rot| !since(rot))
+    }
+
+    /// Whether this call can have found that the blob has rotted.
+    fn finds_rot(&self, scrub: &Record) -> bool {
+        let before = |rot: &Record| scrub.ended.is_none_or(|(_, moment, _)| rot.began.1 <= moment);
+        self.records.iter().any(|record| record.call == Call::Rot && before(record))
+    }
+
     /// Why this value may not be there after a power cut at `cut`; `None` when it may. `published`
     /// says whether the bytes of the upload had left staging by then.
     pub fn contradicts(
@@ -189,7 +211,9 @@ impl History {
         let begin =
             Writer { value: first, only_over: None, is_certain: true, began: 0, ended: Some(0) };
         let mut writers = vec![begin];
-        for record in self.records.iter().filter(|record| record.begun_by(cut)) {
+        let changes = |record: &&Record| record.call != Call::Scrub || self.finds_rot(record);
+        let begun = self.records.iter().filter(|record| record.begun_by(cut));
+        for record in begun.filter(changes) {
             let ended = record.acknowledged_by(cut);
             let effects = record.call.effects(universe).into_iter();
             writers.extend(effects.filter(|effect| effect.key == key).map(|effect| Writer {

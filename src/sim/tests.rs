@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::call::Call;
 use super::engine::Engine;
 use super::explain::{command, explain};
-use super::explore::{Budget, Cut, Failure, Mode, Tally, explore, try_case};
+use super::explore::{Budget, Cut, Failure, Tally, explore, try_case};
 use super::model::Outcome;
-use super::run::{Base, Case, run};
+use super::plan::Mode;
+use super::run::{Base, Case, Run, run};
 use super::verify::{Known, recover};
 use crate::disk::durable::Step;
 use crate::disk::sim::{Recording, SimVfs, Variant};
@@ -59,6 +60,33 @@ fn a_finish_that_an_append_spoils_ends_the_upload() {
     run.history.records.retain(|record| record.call != Call::Append);
     let (_, violations) = explain(&base, Mode::Random, &run, &[cut]);
     assert!(violations.iter().any(|it| it.contains("the upload is Absent")), "{violations:?}");
+}
+
+/// A rotten blob is served until a scrub has seen it, and heals with the next push. One that is
+/// served after that is noticed, and so is one that is gone and had not rotted.
+#[test]
+fn a_scrub_ends_what_rot_began() {
+    let base = Base::new();
+    let run = |text: &str| run(&base, &Case::parse(7, text).unwrap(), None).unwrap();
+    let violations = |run: &Run| {
+        let cut = Cut { at: run.recording.log.len(), variant: Variant::Everything, sample: 0 };
+        explain(&base, Mode::Random, run, &[cut]).1
+    };
+    let mut rotten = run("push.0.6,rot");
+    assert_eq!(violations(&rotten), Vec::<String>::new(), "it is allowed, and can be healed");
+    let mut scrub = rotten.history.records[1].clone();
+    let (at, moment, outcome) = scrub.ended.unwrap();
+    (scrub.call, scrub.began) = (Call::Scrub, (at, moment + 1));
+    scrub.ended = Some((at, moment + 2, outcome));
+    rotten.history.records.push(scrub);
+    let found = violations(&rotten);
+    assert!(found.iter().any(|violation| violation.contains("rotten")), "{found:?}");
+
+    let mut scrubbed = run("push.0.6,rot,scrub");
+    assert_eq!(violations(&scrubbed), Vec::<String>::new(), "contained");
+    scrubbed.history.records.retain(|record| record.call != Call::Rot);
+    let found = violations(&scrubbed);
+    assert!(found.iter().any(|violation| violation.contains("Blob(0, 6)")), "{found:?}");
 }
 
 /// What the collector had chosen could not be read once nothing could be written.

@@ -14,6 +14,9 @@ pub const UPLOADED_SIZE_BYTES: usize = 3000;
 /// How much of it one more request brings.
 pub const CHUNK_SIZE_BYTES: usize = 1000;
 
+/// The blob whose file may rot. No manifest refers to it.
+pub const ROTTED: usize = 6;
+
 /// A blob.
 #[derive(Debug)]
 pub struct Blob {
@@ -98,6 +101,20 @@ impl Universe {
         let media_type = MediaType::parse(kind).unwrap();
         let bytes = text.into();
         self.manifests.push(Manifest { digest, media_type, bytes, blobs, children });
+    }
+
+    /// What rot makes of the blob that it may befall: where, and the byte that stands there then.
+    pub fn rot(&self) -> (u64, u8) {
+        let at = BLOB_SIZES_BYTES[ROTTED] / 2;
+        (at as u64, self.blobs[ROTTED].bytes[at] ^ 1)
+    }
+
+    /// That blob with its rot.
+    pub fn rotten(&self) -> Vec<u8> {
+        let (at, byte) = self.rot();
+        let mut bytes = self.blobs[ROTTED].bytes.to_vec();
+        bytes[at as usize] = byte;
+        bytes
     }
 
     /// Every content with its name.

@@ -16,7 +16,7 @@ use super::engine::{Engine, RECOVERY_SEED};
 use super::executor::block_on;
 use super::model::{Key, Outcome, Value};
 use super::run::{Base, Run, hash_of};
-use super::universe::UPLOADED;
+use super::universe::{ROTTED, UPLOADED};
 use crate::blob::Layout;
 use crate::disk::sim::{Disk, Recording, SimVfs, Variant};
 use crate::disk::{Open, Vfs};
@@ -35,6 +35,8 @@ pub struct Recovered {
     pub values: Rc<BTreeMap<Key, Value>>,
     /// Whether the upload has no file any more: a power cut while it is finished may leave its row.
     pub upload_gone: bool,
+    /// Whether the file of the blob that may rot has its rot, and its row vouches for it.
+    pub rotten: bool,
     /// The uploads that some call began of which that is so.
     pub begun_gone: Vec<UploadId>,
     /// Breaches that need no knowledge of the run.
@@ -81,11 +83,12 @@ pub fn recover(base: &Base, disk: Disk, known: &mut Known) -> Result<(Engine, Re
         dump,
         values,
         upload_gone: false,
+        rotten: false,
         begun_gone,
         violations,
         recording,
     };
-    block_on(check_contents(&engine, &world, &mut recovered.violations));
+    block_on(check_contents(&engine, &world, &mut recovered));
     if let Some(Value::Offset(offset)) = recovered.values.get(&Key::Upload) {
         match check_staged(&vfs, &world, *offset as usize) {
             Ok(there) => recovered.upload_gone = !there,
@@ -96,20 +99,34 @@ pub fn recover(base: &Base, disk: Disk, known: &mut Known) -> Result<(Engine, Re
 }
 
 /// I1: the content of each row.
-async fn check_contents(engine: &Engine, world: &World<'_>, violations: &mut Vec<String>) {
+async fn check_contents(engine: &Engine, world: &World<'_>, recovered: &mut Recovered) {
+    let rotted = &world.universe.blobs[ROTTED].digest;
     for (digest, bytes) in world.universe.contents() {
-        if let Err(violation) = check_content(engine, digest, bytes).await {
-            violations.push(format!("I1: {digest}: {violation}"));
+        let rot = (digest == rotted).then(|| world.universe.rotten());
+        match check_content(engine, digest, bytes, rot.as_deref()).await {
+            Ok(rotten) => recovered.rotten |= rotten,
+            Err(violation) => {
+                recovered.violations.push(format!("I1: {digest}: {violation}"));
+            }
         }
     }
 }
 
-async fn check_content(engine: &Engine, digest: &Digest, bytes: &Bytes) -> Result<(), String> {
+/// Whether a content is there as its row says, or at least as it may have become by rot: `true`.
+async fn check_content(
+    engine: &Engine,
+    digest: &Digest,
+    bytes: &Bytes,
+    rot: Option<&[u8]>,
+) -> Result<bool, String> {
     let (meta, blobs) = (&engine.store.meta, &engine.store.blobs);
     let text = |error: crate::meta::Error| error.to_string();
-    let Some(row) = meta.stored(digest).await.map_err(text)? else { return Ok(()) };
+    let Some(row) = meta.stored(digest).await.map_err(text)? else { return Ok(false) };
     if row.state == BlobState::Unlinking {
-        return Ok(());
+        return Ok(false);
+    }
+    if row.state == BlobState::Quarantined && rot.is_some() {
+        return Ok(false);
     }
     if row.place != Place::File {
         let inline = meta.small_content(digest).await.map_err(text)?;
@@ -118,7 +135,7 @@ async fn check_content(engine: &Engine, digest: &Digest, bytes: &Bytes) -> Resul
         }
     }
     if row.place == Place::Inline {
-        return Ok(());
+        return Ok(false);
     }
     let file = blobs.open(digest).await.map_err(|error| error.to_string())?;
     let file = file.ok_or("its file is missing")?;
@@ -126,7 +143,11 @@ async fn check_content(engine: &Engine, digest: &Digest, bytes: &Bytes) -> Resul
         return Err(format!("its file has {} of {} bytes", file.size_bytes, bytes.len()));
     }
     let read = file.reader.read(0, bytes.len()).await.map_err(|error| error.to_string())?;
-    if read == *bytes { Ok(()) } else { Err("its file has wrong bytes".to_owned()) }
+    match rot {
+        _ if read == *bytes => Ok(false),
+        Some(rot) if read == rot => Ok(true),
+        _ => Err("its file has wrong bytes".to_owned()),
+    }
 }
 
 /// The uploads that some call began whose rows say that they have more bytes than there are.
@@ -236,7 +257,9 @@ async fn blob(
             read.map_err(|error| format!("I1: blob {number}: {error}"))?
         }
     };
-    if bytes == blob.bytes {
+    // What is rotten is judged by the content.
+    let is_rotten = number == ROTTED && bytes == world.universe.rotten();
+    if bytes == blob.bytes || is_rotten {
         Ok(Value::Present)
     } else {
         Err(format!("I1: blob {number} is wrong"))
@@ -285,6 +308,9 @@ pub fn judge(base: &Base, run: &Run, cut: usize, found: &Recovered) -> Vec<Strin
     }
     for upload in found.begun_gone.iter().filter(|upload| !run.has_published(**upload, cut)) {
         violations.push(format!("I3: upload {upload}, which a call began, has a row and no bytes"));
+    }
+    if found.rotten && !run.history.may_be_rotten(cut) {
+        violations.push("I1: a rotten blob is served after a scrub".to_owned());
     }
     violations.extend(judge_children(base, run, cut, found));
     for (key, value) in found.values.iter() {
@@ -337,8 +363,6 @@ pub fn exercise(
             return Err(format!("after the recovery {call} is answered: {answer}"));
         }
     }
-    let image = engine.vfs.disk().crash(Variant::Nothing, 0);
-    let (_, again) = recover(base, image.disk, known)?;
     let needed = [
         (Key::Blob(0, 3), Value::Present),
         (Key::Blob(0, UPLOADED), Value::Present),
@@ -346,12 +370,40 @@ pub fn exercise(
         (Key::Tag(0, 1), Value::Of(2)),
         (Key::Tag(0, 0), Value::Of(3)),
     ];
+    survives(base, engine, &needed, known).map(|_| ())
+}
+
+/// Whether these facts are there after the next power cut.
+fn survives(
+    base: &Base,
+    engine: &Engine,
+    needed: &[(Key, Value)],
+    known: &mut Known,
+) -> Result<Recovered, String> {
+    let image = engine.vfs.disk().crash(Variant::Nothing, 0);
+    let (_, again) = recover(base, image.disk, known)?;
     let lost = needed.iter().find(|(key, value)| again.values.get(key) != Some(value));
     match (lost, again.violations.first()) {
         (Some(lost), _) => Err(format!("I3: pushed after the recovery and lost: {lost:?}")),
         (_, Some(violation)) => {
             Err(format!("after a push that followed the recovery: {violation}"))
         }
-        _ => Ok(()),
+        _ => Ok(again),
+    }
+}
+
+/// Whether a scrub and the next push heal what is rotten.
+pub fn heal(base: &Base, engine: &Engine, known: &mut Known) -> Result<(), String> {
+    for call in [Call::Scrub, Call::Push(0, ROTTED)] {
+        let (outcome, answer) = block_on(call.make(engine, &base.world()));
+        if outcome != Outcome::Done {
+            return Err(format!("where a blob has rotted {call} is answered: {answer}"));
+        }
+    }
+    let again = survives(base, engine, &[(Key::Blob(0, ROTTED), Value::Present)], known)?;
+    if again.rotten {
+        Err("I1: the push of a rotten blob did not heal it".to_owned())
+    } else {
+        Ok(())
     }
 }
