@@ -11,7 +11,9 @@ the others push as well. Blobs of images that did not fit are collected after se
 
 Throughout, every answer is a success, 507 or 503 (with Retry-After), every pull of an
 acknowledged image is right, every deletion works, and the process stays the same. In the end
-everything acknowledged is there, before a restart and after it.
+everything acknowledged is there, before a restart and after it. The restart finds not one free
+byte and not one free inode: it serves and deletes all the same, and takes images when there is
+room.
 
 Exit status: 0 all held, 1 something did not.
 """
@@ -402,13 +404,31 @@ class Harness:
         if self.server.poll() is not None or self.server.pid != pid:
             self.figures.say_wrong("the server did not live through it")
         self.stop()
-        self.start()
+        self.start_on_full_disk()
         self.check_all("after the restart")
         self.stop()
         self.check_log()
         return self.report()
 
     # -- the end
+
+    def start_on_full_disk(self):
+        self.take_bytes(self.filler)
+        taken = self.take_inodes()
+        self.start()
+        self.at_zero.set()
+        self.check_all("after a start on a full disk")
+        try:
+            if not self.delete_one(Client(self.port), 0):
+                self.figures.say_wrong("nothing was left to delete on a full disk")
+        except (Refused, Wrong) as error:
+            self.figures.say_wrong(f"after a start on a full disk: {error}")
+        self.at_zero.clear()
+        for name in taken:
+            os.remove(name)
+        os.truncate(self.filler, 0)
+        os.truncate(self.spare, 0)
+        self.recover()
 
     def check_all(self, when):
         client = Client(self.port)
