@@ -303,7 +303,7 @@ impl App {
             };
             if let Err(error) = served {
                 let path = path.display();
-                tracing::warn!(%path, %error, "no admin socket: kelson ls and health cannot ask");
+                tracing::warn!(%path, %error, "no admin socket: commands cannot ask this server");
             }
             // What is left is removed by the next start.
             let _ = std::fs::remove_file(path);
