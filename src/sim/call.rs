@@ -1,15 +1,16 @@
 //! What a client may ask for, what that changes, and its name on a command line.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
 use tokio_util::sync::CancellationToken;
 
-use super::engine::Engine;
+use super::engine::{Engine, ROOT};
 use super::model::{Effect, Key, Outcome, Value};
-use super::universe::{CHUNK_SIZE_BYTES, ROTTED, UPLOADED, Universe};
+use super::universe::{Blob, CHUNK_SIZE_BYTES, ROTTED, UPLOADED, Universe};
 use crate::blob::Layout;
 use crate::meta::Expect;
 use crate::oci::range::ContentRange;
@@ -194,7 +195,7 @@ impl Call {
     }
 
     async fn ask(self, engine: &Engine, world: &World<'_>) -> Result<Said, Error> {
-        let Engine { registry, store, .. } = engine;
+        let Engine { registry, .. } = engine;
         let (universe, repositories) = (world.universe, &world.universe.repositories);
         match self {
             Self::Push(to, n) => {
@@ -247,6 +248,22 @@ impl Call {
                 registry.delete_blob(&repositories[of], &universe.blobs[n].digest).await?;
             }
             Self::Append | Self::Finish => return self.upload(engine, world).await,
+            Self::Spill
+            | Self::Beat
+            | Self::Collect
+            | Self::Restart
+            | Self::Plant(_)
+            | Self::Rot
+            | Self::Scrub => self.beside(engine, universe).await?,
+        }
+        Ok(Said::Done)
+    }
+
+    /// What no client asks for.
+    async fn beside(self, engine: &Engine, universe: &Universe) -> Result<(), Error> {
+        let Engine { registry, store, .. } = engine;
+        let path = |blob: &Blob| Layout::new(Path::new(ROOT)).blob_data(&blob.digest);
+        match self {
             Self::Spill => drop(registry.spill_once().await?),
             Self::Beat => registry.beat_once(&mut 0, &store.identity).await?,
             Self::Collect => {
@@ -254,20 +271,16 @@ impl Call {
                 engine.clock.advance(gc_grace + gc_lease + Duration::from_secs(1));
                 registry.collect_once(Pass::default(), true, &Progress::silent()).await?;
             }
-            Self::Restart => {}
             Self::Plant(n) => {
                 let blob = &universe.blobs[n];
-                let layout = Layout::new(std::path::Path::new(super::engine::ROOT));
-                engine.plant(&layout.blob_data(&blob.digest), &blob.bytes);
+                engine.plant(&path(blob), &blob.bytes);
             }
-            Self::Rot => {
-                let layout = Layout::new(std::path::Path::new(super::engine::ROOT));
-                let path = layout.blob_data(&universe.blobs[ROTTED].digest);
-                engine.spoil(&path, universe.rot());
-            }
+            Self::Rot => engine.spoil(&path(&universe.blobs[ROTTED]), universe.rot()),
             Self::Scrub => drop(registry.scrub_once(None, CancellationToken::new()).await?),
+            // A restart is none of this process.
+            _ => {}
         }
-        Ok(Said::Done)
+        Ok(())
     }
 
     /// Goes on with the upload where it says that it stands.
