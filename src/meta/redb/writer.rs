@@ -215,7 +215,8 @@ impl Writer {
             }
             Err(error) => {
                 let error = if self.handle.is_poisoned() { Error::Poisoned } else { error };
-                let (light, refused) = part(batch, &error);
+                let spared = spared(batch, &error);
+                let (light, refused) = batch.split_at_mut(spared);
                 tracing::error!(%error, writes = refused.len(), "a commit failed");
                 refused.iter_mut().for_each(|job| job.answer(Some(duplicate(&error))));
                 if !light.is_empty() {
@@ -261,16 +262,15 @@ impl Writer {
     }
 }
 
-/// What of a failed batch is worth another try by itself, and what is refused. On a full disk the
-/// room that content needed must not cost those who bring none: a delete is what makes room.
-fn part<'a>(
-    batch: &'a mut [Box<dyn Job>],
-    error: &Error,
-) -> (&'a mut [Box<dyn Job>], &'a mut [Box<dyn Job>]) {
+/// How many of a failed batch, moved to its front, are worth another try by themselves. On a full
+/// disk the room that content needed must not cost those who bring none: a delete makes room.
+fn spared(batch: &mut [Box<dyn Job>], error: &Error) -> usize {
+    if !matches!(error, Error::Full) {
+        return 0;
+    }
     batch.sort_by_key(|job| job.content_size_bytes() > 0);
     let light = batch.partition_point(|job| job.content_size_bytes() == 0);
-    let is_worth_it = matches!(error, Error::Full) && light < batch.len();
-    batch.split_at_mut(if is_worth_it { light } else { 0 })
+    if light < batch.len() { light } else { 0 }
 }
 
 /// Checks and applies in order; the number of the transaction, if something changed.
