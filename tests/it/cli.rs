@@ -139,7 +139,7 @@ fn a_server_that_may_not_be_asked_is_not_taken_for_none() {
         if is_root {
             command.uid(NOBODY).gid(NOBODY);
         } else {
-            fs::set_permissions(&socket, fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(&socket, fs::Permissions::from_mode(0o000)).unwrap();
         }
         let output = command.output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
