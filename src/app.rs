@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::blob::{BlobStore, FsBlobs};
@@ -26,6 +27,9 @@ const BALLAST_SIZE_BYTES: u64 = 16 << 20;
 
 /// How long a stop waits for the last lines of the access log.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often a server without an admin socket tries to make one.
+const SOCKET_RETRY: Duration = Duration::from_secs(10);
 
 /// What an application is made of.
 #[derive(Debug, Clone)]
@@ -288,25 +292,51 @@ impl App {
         let patience = self.http.drain_timeout;
         let listener = http::admin::bind(&path);
         async move {
-            let served = match listener {
-                Ok(listener) => {
-                    let deadline = async {
-                        stop.cancelled().await;
-                        clock.sleep(patience).await;
-                    };
-                    tokio::select! {
-                        served = http::admin::serve(listener, context, stop.clone()) => served,
-                        () = deadline => Ok(()),
-                    }
+            let listener = match listener {
+                Ok(listener) => Some(listener),
+                Err(error) => {
+                    tell_missing_socket(&path, &error);
+                    bind_later(&path, &*clock, &stop).await
                 }
-                Err(error) => Err(error),
+            };
+            let Some(listener) = listener else { return };
+            let deadline = async {
+                stop.cancelled().await;
+                clock.sleep(patience).await;
+            };
+            let served = tokio::select! {
+                served = http::admin::serve(listener, context, stop.clone()) => served,
+                () = deadline => Ok(()),
             };
             if let Err(error) = served {
-                let path = path.display();
-                tracing::warn!(%path, %error, "no admin socket: commands cannot ask this server");
+                tell_missing_socket(&path, &error);
             }
             // What is left is removed by the next start.
             let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn tell_missing_socket(path: &Path, error: &std::io::Error) {
+    let path = path.display();
+    tracing::warn!(%path, %error, "no admin socket: commands cannot ask this server");
+}
+
+/// The admin socket of a server that could not make it at first: a full disk has no room for one.
+/// `None`: the server stopped before.
+async fn bind_later(
+    path: &Path,
+    clock: &dyn Clock,
+    stop: &CancellationToken,
+) -> Option<UnixListener> {
+    loop {
+        tokio::select! {
+            () = clock.sleep(SOCKET_RETRY) => {}
+            () = stop.cancelled() => return None,
+        }
+        if let Ok(listener) = http::admin::bind(path) {
+            tracing::info!(path = %path.display(), "the admin socket is there");
+            return Some(listener);
         }
     }
 }
