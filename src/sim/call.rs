@@ -276,7 +276,7 @@ impl Call {
                 engine.plant(&path(blob), &blob.bytes);
             }
             Self::Rot => engine.spoil(&path(&universe.blobs[ROTTED]), universe.rot()),
-            Self::Scrub => drop(registry.scrub_once(None, CancellationToken::new()).await?),
+            Self::Scrub => scrub(engine).await?,
             // A restart is none of this process.
             _ => {}
         }
@@ -303,6 +303,16 @@ impl Call {
         let status = registry.append_upload(repository, world.upload, more).await?;
         Ok(Said::Offset(status.offset))
     }
+}
+
+/// Looks at all contents, after what an earlier process has left to do of its pass.
+async fn scrub(engine: &Engine) -> Result<(), Error> {
+    let _scrubbing = engine.scrubbing.lock().await;
+    let is_under_way = engine.registry.scrub_status().await?.running;
+    for _ in 0..=usize::from(is_under_way) {
+        engine.registry.scrub_once(None, CancellationToken::new()).await?;
+    }
+    Ok(())
 }
 
 /// A request body in two frames.

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
+
 use super::executor::block_on;
 use super::universe::SMALL_SIZE_BYTES_MAX;
 use crate::app::{Machine, Store};
@@ -34,6 +36,8 @@ pub struct Engine {
     pub store: Store,
     /// Its time.
     pub clock: Arc<ManualClock>,
+    /// Held by a scrub: a process has one.
+    pub scrubbing: Mutex<()>,
 }
 
 /// A disk with the directory that the store's root is to lie in.
@@ -68,7 +72,8 @@ impl Engine {
                 options(),
             );
             let registry = registry.await.map_err(|error| error.to_string())?;
-            Ok(Self { vfs: vfs.clone(), registry, store, clock: manual })
+            let scrubbing = Mutex::default();
+            Ok(Self { vfs: vfs.clone(), registry, store, clock: manual, scrubbing })
         })
     }
 

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use super::call::Call;
 use super::engine::Engine;
+use super::executor::block_on;
 use super::explain::{command, explain};
 use super::explore::{Budget, Cut, Failure, Tally, explore, try_case};
 use super::model::Outcome;
 use super::plan::Mode;
 use super::run::{Base, Case, Run, run};
-use super::verify::{Known, recover};
+use super::verify::{Known, heal, recover};
 use crate::disk::durable::Step;
 use crate::disk::sim::{Recording, SimVfs, Variant};
+use crate::meta::{MetaStore, ScrubRecord};
 
 fn explored(mode: Mode, images: u64, left_out: Option<Step>) -> Option<Failure> {
     let base = if mode == Mode::FirstStart { Base::empty() } else { Base::new() };
@@ -87,6 +89,21 @@ fn a_scrub_ends_what_rot_began() {
     scrubbed.history.records.retain(|record| record.call != Call::Rot);
     let found = violations(&scrubbed);
     assert!(found.iter().any(|violation| violation.contains("Blob(0, 6)")), "{found:?}");
+}
+
+/// A scrub goes on with the pass of an earlier process, and may not look at what has rotted since:
+/// the simulator once took its end for that of a whole pass.
+#[test]
+fn a_scrub_looks_at_everything_whatever_an_earlier_one_has_left() {
+    let base = Base::new();
+    let engine = Engine::open(&SimVfs::new(base.disk.clone()), 1).unwrap();
+    let make = |call: Call| block_on(call.make(&engine, &base.world())).0;
+    assert_eq!(make(Call::Push(0, 6)), Outcome::Done);
+    let meta = &engine.store.meta;
+    let under_way = ScrubRecord { shard: Some(255), ..block_on(meta.scrub()).unwrap() };
+    block_on(meta.save_scrub(under_way)).unwrap();
+    assert_eq!(make(Call::Rot), Outcome::Done);
+    assert_eq!(heal(&base, &engine, &mut Known::default()), Ok(()));
 }
 
 /// What the collector had chosen could not be read once nothing could be written.
