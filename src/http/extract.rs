@@ -189,7 +189,7 @@ impl RequestBody {
         Self(body)
     }
 
-    /// As a chunk of an upload.
+    /// As a chunk of an upload. The headers go: they must not wait for the body (see `dispatch`).
     pub fn into_chunk(self, headers: HeaderMap) -> Result<Chunk, ApiError> {
         let (range, length) = (content_range(&headers)?, content_length(&headers));
         // A request with neither length nor coding has no body (RFC 9112, section 6.3).
@@ -203,7 +203,8 @@ impl RequestBody {
     }
 
     /// All of it. Refused at once when more than `size_bytes_max` is announced, later when more
-    /// arrives, and when others have taken the memory; memory grows with what arrives.
+    /// arrives, and when others have taken the memory; memory grows with what arrives. The headers
+    /// go at once.
     pub async fn collect<'a>(
         self,
         headers: HeaderMap,
