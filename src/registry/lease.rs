@@ -17,15 +17,16 @@ use crate::ops::sync::{Mutex, MutexGuard};
 /// Maps, so that requests rarely meet.
 const SHARDS: usize = 64;
 
-/// Leases at once, and groups of uploads that receive bytes; some 20 MiB of each.
+/// Leases at once, and repositories that receive bytes; some 20 MiB of each.
 const LEASES_MAX: usize = 100_000;
 
 /// A lease lives on while an upload that was begun before its end receives bytes, but no longer
 /// than this: nothing is uploaded for a week.
 const EXTENDED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Uploads of a repository that were begun in this part of a lease's duration count as one.
-const GROUPS_PER_LEASE: u32 = 16;
+/// Uploads of a repository that were begun in the same quarter of a lease's duration count as one:
+/// so a repository is a handful of groups, and one more for each upload that takes longer.
+const GROUPS_PER_LEASE: u64 = 4;
 
 type Key = (RepositoryName, Digest);
 
@@ -38,14 +39,8 @@ struct Entry {
     until: Option<Duration>,
 }
 
-/// Which uploads receive bytes.
-#[derive(Debug, Default)]
-struct Activity {
-    /// For each repository, by the number of the group: when one of the group did last.
-    groups: HashMap<RepositoryName, BTreeMap<u128, Duration>>,
-    /// Of all repositories.
-    length: usize,
-}
+/// When an upload of each group last received bytes.
+type Activity = HashMap<RepositoryName, BTreeMap<u64, Duration>>;
 
 /// All leases of this process.
 #[derive(Debug)]
@@ -105,7 +100,7 @@ impl Leases {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect(),
             length: AtomicUsize::new(0),
-            activity: Mutex::new(Activity::default()),
+            activity: Mutex::new(HashMap::new()),
             closed_until_ms: AtomicU64::new(0),
         }
     }
@@ -159,19 +154,18 @@ impl Leases {
     pub fn touch(&self, repo: &RepositoryName, begun: Duration, now: Duration) {
         let group = self.group(begun);
         let mut activity = self.activity();
-        if let Some(last) = activity.groups.get_mut(repo).and_then(|of| of.get_mut(&group)) {
-            *last = now;
-        } else if activity.length < self.leases_max {
-            activity.groups.entry(repo.clone()).or_default().insert(group, now);
-            activity.length += 1;
+        if let Some(groups) = activity.get_mut(repo) {
+            groups.insert(group, now);
+        } else if activity.len() < self.leases_max {
+            activity.insert(repo.clone(), BTreeMap::from([(group, now)]));
         } else {
             drop(activity);
             self.close(now);
         }
     }
 
-    fn group(&self, begun: Duration) -> u128 {
-        begun.as_nanos() / (self.duration / GROUPS_PER_LEASE).as_nanos().max(1)
+    fn group(&self, begun: Duration) -> u64 {
+        milliseconds(begun) / (milliseconds(self.duration) / GROUPS_PER_LEASE).max(1)
     }
 
     /// Until when somebody relies on the digest in that repository; `None`: nobody does. Looked at
@@ -196,7 +190,7 @@ impl Leases {
     /// of other pushes: they must not keep the garbage of a repository that is never quiet.
     fn extended(&self, repo: &RepositoryName, until: Duration) -> Duration {
         let activity = self.activity();
-        let groups = activity.groups.get(repo).into_iter();
+        let groups = activity.get(repo).into_iter();
         let last =
             groups.flat_map(|of| of.range(..=self.group(until))).map(|(_, last)| *last).max();
         until.max((last.unwrap_or_default() + self.duration).min(until + EXTENDED_MAX))
@@ -214,12 +208,10 @@ impl Leases {
             });
             self.length.fetch_sub(before - shard.len(), Ordering::Relaxed);
         }
-        let mut activity = self.activity();
-        activity.groups.retain(|_, of| {
-            of.retain(|_, last| *last + self.duration > now);
-            !of.is_empty()
+        self.activity().retain(|_, groups| {
+            groups.retain(|_, last| *last + self.duration > now);
+            !groups.is_empty()
         });
-        activity.length = activity.groups.values().map(BTreeMap::len).sum();
     }
 }
 
@@ -305,17 +297,19 @@ mod tests {
     #[test]
     fn uploads_that_are_begun_all_the_time_are_counted_in_groups() {
         let leases = leases(1000);
+        let groups = || leases.activity().values().map(BTreeMap::len).sum::<usize>();
         for second in 0..24 * 3600 {
             let now = Duration::from_secs(second);
             leases.touch(&repo("a"), now, now);
         }
-        assert_eq!(leases.activity().length, 4 * GROUPS_PER_LEASE as usize);
+        assert_eq!(groups(), 16);
         leases.sweep(24 * HOUR);
-        assert_eq!(leases.activity().length, GROUPS_PER_LEASE as usize);
-        assert_eq!(leases.closed_until_ms.load(Ordering::Relaxed), 0);
+        assert_eq!(groups(), 4);
+        leases.touch(&repo("a"), HOUR, 29 * HOUR);
         leases.sweep(30 * HOUR);
-        let activity = leases.activity();
-        assert_eq!((activity.length, activity.groups.len()), (0, 0));
+        assert_eq!(groups(), 1, "that of the upload that goes on");
+        leases.sweep(35 * HOUR);
+        assert!(leases.activity().is_empty());
     }
 
     #[test]
