@@ -182,6 +182,36 @@ async fn a_lease_lives_on_while_its_repository_receives_bytes() {
 }
 
 #[tokio::test]
+async fn an_upload_that_was_begun_in_time_keeps_a_lease_as_long_as_it_goes_on() {
+    let fixture = Fixture::rested(Options::default()).await;
+    let layer = fixture.push(&repo("a"), b"{}").await;
+    fixture.clock.advance(24 * HOUR);
+    assert!(fixture.is_there(&layer).await);
+    fixture.clock.advance(4 * HOUR);
+    let session = fixture.registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap();
+    for _ in 0..2 {
+        fixture.registry.append_upload(&repo("a"), session.id, whole(b"x")).await.unwrap();
+        fixture.clock.advance(5 * HOUR);
+    }
+    assert_eq!(fixture.collect().await.leased, 1);
+}
+
+#[tokio::test]
+async fn in_a_repository_that_is_never_quiet_a_lease_ends_all_the_same() {
+    let fixture = Fixture::rested(Options::default()).await;
+    let layer = fixture.push(&repo("a"), b"{}").await;
+    fixture.clock.advance(24 * HOUR);
+    assert!(fixture.is_there(&layer).await);
+    for _ in 0..14 {
+        fixture.clock.advance(HOUR);
+        let session = fixture.registry.begin_upload(&repo("a"), Algorithm::Sha256).await.unwrap();
+        fixture.registry.append_upload(&repo("a"), session.id, whole(b"x")).await.unwrap();
+    }
+    let report = fixture.collect().await;
+    assert_eq!((report.links, report.leased), (1, 0));
+}
+
+#[tokio::test]
 async fn the_collector_waits_for_leases_that_it_cannot_know() {
     let fixture = Fixture::new().await;
     fixture.push(&repo("a"), b"{}").await;
