@@ -18,6 +18,14 @@ fn hole(root: &Path, size_bytes: u64) -> Arc<dyn VfsFile> {
     file
 }
 
+/// A ballast on a disk under observation, and where it lies.
+fn probed(root: &Path) -> (ProbeVfs, PathBuf, Ballast) {
+    let probe = ProbeVfs::new(Arc::new(OsVfs), root);
+    let path = root.join("ballast");
+    let ballast = Ballast::open(Arc::new(probe.clone()), &path, SIZE_BYTES).unwrap();
+    (probe, path, ballast)
+}
+
 #[test]
 fn room_is_given_back_as_it_is_needed_and_taken_again() {
     let root = tempfile::tempdir().unwrap();
@@ -81,9 +89,7 @@ fn what_a_file_grows_by_is_allocated_while_plenty_is_free() {
 #[test]
 fn what_a_file_grows_by_is_left_to_others_where_little_is_free() {
     let root = tempfile::tempdir().unwrap();
-    let probe = ProbeVfs::new(Arc::new(OsVfs), root.path());
-    let path = root.path().join("ballast");
-    let ballast = Ballast::open(Arc::new(probe.clone()), &path, SIZE_BYTES).unwrap();
+    let (probe, _, ballast) = probed(root.path());
     let file = OsVfs.open(&root.path().join("grown"), Open::Create { mode: MODE }).unwrap();
     file.set_size(SIZE_BYTES).unwrap();
     probe.say_free(3 * SIZE_BYTES - 1);
@@ -97,10 +103,8 @@ fn what_a_file_grows_by_is_left_to_others_where_little_is_free() {
 #[test]
 fn it_is_not_set_aside_again_where_little_is_free() {
     let root = tempfile::tempdir().unwrap();
-    let probe = ProbeVfs::new(Arc::new(OsVfs), root.path());
-    let path = root.path().join("ballast");
+    let (probe, path, ballast) = probed(root.path());
     let needy = hole(root.path(), SIZE_BYTES);
-    let ballast = Ballast::open(Arc::new(probe.clone()), &path, SIZE_BYTES).unwrap();
     assert!(ballast.release_for(&*needy, 0, SIZE_BYTES));
     probe.say_free(3 * SIZE_BYTES - 1);
     ballast.restore();
@@ -115,10 +119,8 @@ fn it_is_not_set_aside_again_where_little_is_free() {
 #[test]
 fn what_is_needed_while_it_is_set_aside_waits_for_that() {
     let root = tempfile::tempdir().unwrap();
-    let probe = ProbeVfs::new(Arc::new(OsVfs), root.path());
-    let path = root.path().join("ballast");
+    let (probe, path, ballast) = probed(root.path());
     let needy = hole(root.path(), SIZE_BYTES);
-    let ballast = Ballast::open(Arc::new(probe.clone()), &path, SIZE_BYTES).unwrap();
     assert!(ballast.release_for(&*needy, 0, 8192));
     let go_on = probe.stall(Class::Preallocate);
     std::thread::scope(|scope| {
