@@ -122,7 +122,7 @@ impl SimVfs {
         if shared.process != self.process {
             return Err(Error::new(class.operation(), path, error(EIO)));
         }
-        match shared.plan.meet(class) {
+        match shared.plan.meet(class, path) {
             Some(Kind::Error(errno)) => {
                 if Class::SYNCS.contains(&class) {
                     return Ok((shared, Some(Kind::FailedSync { visible: true })));

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, ROOT};
 use super::model::{Effect, Key, Outcome, Value};
-use super::universe::{Blob, CHUNK_SIZE_BYTES, ROTTED, UPLOADED, Universe};
+use super::universe::{Blob, CHUNK_SIZE_BYTES, REFERRER, ROTTED, UPLOADED, Universe};
 use crate::blob::Layout;
 use crate::meta::Expect;
 use crate::oci::range::ContentRange;
@@ -152,11 +152,13 @@ impl Call {
             }
             Self::Append => vec![Effect::new(Key::Upload, Value::Grown)],
             Self::Collect => {
-                let repositories = 0..universe.repositories.len();
-                let all =
-                    repositories.flat_map(|of| (0..universe.blobs.len()).map(move |n| (of, n)));
-                let may_go = |(of, n)| Effect::possible(Key::Blob(of, n), Value::Absent);
-                all.map(may_go).collect()
+                let of = |of| {
+                    let blobs = (0..universe.blobs.len()).map(move |n| Key::Blob(of, n));
+                    // If its subject was deleted: see `History::contradicts`.
+                    blobs.chain([Key::Manifest(of, REFERRER)])
+                };
+                let all = (0..universe.repositories.len()).flat_map(of);
+                all.map(|key| Effect::possible(key, Value::Absent)).collect()
             }
             // If it has rotted: see `History::contradicts`.
             Self::Scrub => {

@@ -242,7 +242,7 @@ fn look(
         }
         // Not a run of clients; see `upgrade`.
         Mode::Upgrade => {}
-        Mode::Enospc | Mode::FailedSync | Mode::Faults => {
+        Mode::Enospc | Mode::FailedSync | Mode::Faults | Mode::Flips => {
             let last = at == examiner.run.recording.log.len();
             for variant in Variant::ALL.iter().filter(|_| last) {
                 examiner.cut(disk, cut(*variant, 0))?;
@@ -301,6 +301,10 @@ fn after_faults(base: &Base, mode: Mode, run: &Run) -> Result<(), String> {
     }
     if mode == Mode::Faults {
         return Ok(());
+    }
+    if mode == Mode::Flips {
+        // What follows is to see the disk as it is.
+        engine.vfs.heal();
     }
     values(engine, &base.world()).map_err(|why| format!("reads do not go on: {why}"))?;
     if mode == Mode::Enospc {

@@ -4,7 +4,7 @@
 //! nobody who was answered wrote over it afterwards. Calls that overlap may come in any order.
 
 use super::call::Call;
-use super::universe::{UPLOADED_SIZE_BYTES, Universe};
+use super::universe::{SUBJECT, UPLOADED_SIZE_BYTES, Universe};
 
 /// A fact that clients can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,6 +141,9 @@ impl Record {
 pub struct History {
     /// In the order in which they began.
     pub records: Vec<Record>,
+    /// Whether some read may have had a flipped bit: what was staged before this process may have
+    /// been hashed with it, and then its digest was wrong and the upload has ended.
+    pub flips: bool,
 }
 
 /// Somebody who wrote a key.
@@ -188,10 +191,21 @@ impl History {
         self.records.iter().filter(rotted).any(|rot| !since(rot))
     }
 
-    /// Whether this call can have found that the blob has rotted.
-    fn finds_rot(&self, scrub: &Record) -> bool {
-        let before = |rot: &Record| scrub.ended.is_none_or(|(_, moment, _)| rot.began.1 <= moment);
-        self.records.iter().any(|record| record.call == Call::Rot && before(record))
+    /// Whether somebody had begun this call before the answer to that one.
+    fn comes_before_the_end(&self, call: Call, of: &Record) -> bool {
+        let before = |other: &Record| of.ended.is_none_or(|(_, moment, _)| other.began.1 <= moment);
+        self.records.iter().any(|record| record.call == call && before(record))
+    }
+
+    /// Whether this call can have changed that key: what it does may have a condition.
+    fn can_change(&self, record: &Record, key: Key) -> bool {
+        match (record.call, key) {
+            (Call::Scrub, _) => self.comes_before_the_end(Call::Rot, record),
+            (Call::Collect, Key::Manifest(repository, _)) => {
+                self.comes_before_the_end(Call::Delete(repository, SUBJECT), record)
+            }
+            _ => true,
+        }
     }
 
     /// Why this value may not be there after a power cut at `cut`; `None` when it may. `published`
@@ -211,7 +225,7 @@ impl History {
         let begin =
             Writer { value: first, only_over: None, is_certain: true, began: 0, ended: Some(0) };
         let mut writers = vec![begin];
-        let changes = |record: &&Record| record.call != Call::Scrub || self.finds_rot(record);
+        let changes = |record: &&Record| self.can_change(record, key);
         let begun = self.records.iter().filter(|record| record.begun_by(cut));
         for record in begun.filter(changes) {
             let ended = record.acknowledged_by(cut);
@@ -241,7 +255,8 @@ impl History {
         match record.ended.map(|(_, _, outcome)| outcome) {
             Some(Outcome::Mismatched) => {
                 let mut others = self.records.iter().filter(grows);
-                others.any(|other| !std::ptr::eq(other, record) && other.overlaps(record))
+                self.flips
+                    || others.any(|other| !std::ptr::eq(other, record) && other.overlaps(record))
             }
             // Out of descriptors: its commit, or that of an earlier one, left the row.
             Some(Outcome::Refused) => published(),

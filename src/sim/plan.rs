@@ -22,13 +22,15 @@ pub enum Mode {
     FailedSync,
     /// Any operation fails in any other way.
     Faults,
+    /// The n-th read of a file beside the database has a flipped bit, for every n.
+    Flips,
     /// D-18: a database of an older release is opened, cut at every operation.
     Upgrade,
 }
 
 impl Mode {
     /// Every mode.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::FirstStart,
         Self::Short,
         Self::Random,
@@ -36,6 +38,7 @@ impl Mode {
         Self::Enospc,
         Self::FailedSync,
         Self::Faults,
+        Self::Flips,
         Self::Upgrade,
     ];
 
@@ -55,7 +58,7 @@ pub fn case_of(mode: Mode, seed: u64, number: u64) -> Option<Case> {
         Mode::Recovery => Some(Case::random(case_seed, 1 + random.below(3), 1 + random.below(4))),
         Mode::FirstStart => first_start(seed, number),
         Mode::Upgrade => (number == 0).then(|| Case { seed, clients: Vec::new() }),
-        Mode::Enospc | Mode::FailedSync | Mode::Faults => {
+        Mode::Enospc | Mode::FailedSync | Mode::Faults | Mode::Flips => {
             let mut case = Case::random(case_seed, 1 + random.below(3), 2 + random.below(4));
             for client in &mut case.clients {
                 // A disk that cannot read a content for good has lost it.
@@ -115,6 +118,7 @@ pub fn fault_of(mode: Mode, case: &Case, kind: usize, nth: usize) -> Option<Faul
         (Mode::Enospc, 3) => fault(&Class::ROOM, Kind::Error(EDQUOT), false),
         (Mode::FailedSync, 0) => fault(&Class::SYNCS, Kind::FailedSync { visible: true }, false),
         (Mode::FailedSync, 1) => fault(&Class::SYNCS, Kind::FailedSync { visible: false }, false),
+        (Mode::Flips, 0) => fault(&[Class::Read], Kind::Flip, false),
         (Mode::Faults, 0..3) => {
             let random = Seeded::new(case.seed ^ nth as u64);
             let errno = [EIO, EINTR, EMFILE, EROFS, ENOSPC][random.below(5)];

@@ -11,7 +11,7 @@ use super::executor::{Task, block_on, interleave};
 use super::model::{History, Key, Outcome, Record, Value};
 use super::universe::{UPLOADED, UPLOADED_SIZE_BYTES, Universe};
 use super::verify;
-use crate::disk::sim::{Disk, Fault, Recording, SimVfs, Variant};
+use crate::disk::sim::{Disk, Fault, Kind, Recording, SimVfs, Variant};
 use crate::oci::{Algorithm, UploadId};
 use crate::ops::random::Seeded;
 
@@ -195,8 +195,9 @@ pub fn run(base: &Base, case: &Case, fault: Option<&Fault>) -> Result<Run, Strin
         vfs.fail(fault.clone());
     }
     let random = Seeded::new(case.seed);
+    let flips = fault.is_some_and(|fault| fault.kind == Kind::Flip);
     let progress = Progress {
-        history: RefCell::default(),
+        history: RefCell::new(History { flips, ..History::default() }),
         begun: RefCell::new(vec![0; case.clients.len()]),
         moment: Cell::new(0),
         restart: Cell::new(false),

@@ -91,6 +91,22 @@ fn a_scrub_ends_what_rot_began() {
     assert!(found.iter().any(|violation| violation.contains("Blob(0, 6)")), "{found:?}");
 }
 
+/// A referrer without a tag goes with its subject, once nobody has a lease on it: the simulator once
+/// called that a loss. It is one while the subject is there.
+#[test]
+fn the_referrer_of_a_deleted_subject_may_be_collected() {
+    let base = Base::new();
+    let case = Case::parse(7, "put.0.5.0,untag.0.0,delete.0.0,collect").unwrap();
+    let mut run = run(&base, &case, None).unwrap();
+    let cut = Cut { at: run.recording.log.len(), variant: Variant::Everything, sample: 0 };
+    assert_eq!(explain(&base, Mode::Random, &run, &[cut]).1, Vec::<String>::new(), "I3");
+
+    run.history.records.retain(|record| record.call != Call::Delete(0, 0));
+    let (_, violations) = explain(&base, Mode::Random, &run, &[cut]);
+    let noticed = |it: &String| it.contains("Manifest(0, 5) is Absent");
+    assert!(violations.iter().any(noticed), "{violations:?}");
+}
+
 /// A scrub goes on with the pass of an earlier process, and may not look at what has rotted since:
 /// the simulator once took its end for that of a whole pass.
 #[test]

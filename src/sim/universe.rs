@@ -17,6 +17,11 @@ pub const CHUNK_SIZE_BYTES: usize = 1000;
 /// The blob whose file may rot. No manifest refers to it.
 pub const ROTTED: usize = 6;
 
+/// The manifest that refers to another as its subject, and that one.
+pub const REFERRER: usize = 5;
+/// See [`REFERRER`].
+pub const SUBJECT: usize = 0;
+
 /// A blob.
 #[derive(Debug)]
 pub struct Blob {
@@ -72,9 +77,8 @@ impl Universe {
         universe.add_image(3, "");
         universe.add_image(1, &long);
         universe.add_index(0);
-        let subject = descriptor(OCI_MANIFEST, &universe.manifests[0].digest, {
-            universe.manifests[0].bytes.len()
-        });
+        let of = &universe.manifests[SUBJECT];
+        let subject = descriptor(OCI_MANIFEST, &of.digest, of.bytes.len());
         universe.add_image(1, &format!(r#","subject":{subject}"#));
         universe
     }

@@ -175,7 +175,10 @@ fn faults_meet_the_operations_that_they_name() {
     fail(Kind::Error(EMFILE), Class::Open, 1, true);
     assert!(read(&vfs, "/a").is_none() && read(&vfs, "/a").is_none());
     assert_eq!(vfs.heal(), 3);
+    let database = create(&vfs, "/a.redb", b"1234");
+    database.sync_data().unwrap();
     fail(Kind::Flip, Class::Read, 1, false);
+    assert_eq!(read(&vfs, "/a.redb"), some(b"1234"), "spared");
     assert_ne!(read(&vfs, "/a"), some(b"123456"));
     assert_eq!(read(&vfs, "/a"), some(b"123456"));
 }
