@@ -97,11 +97,13 @@ pub struct Report {
     pub contents: Total,
     /// Links and manifests that stay because a client was told that they are there.
     pub leased: u64,
-    /// Abandoned uploads that went, or would; only [`Registry::garbage_collect`] looks for them.
-    pub uploads: u64,
     /// Contents whose files could not be removed; the next pass tries again.
     pub failed: u64,
-    /// What may go now: after a pass, what it left.
+    /// Seconds in which nothing is collected yet, because the leases of an earlier process are
+    /// not known.
+    pub resting_seconds: Option<u64>,
+    /// What may go now: after a pass, what it left. This and what follows is filled in by
+    /// [`Registry::garbage_collect`] alone.
     pub eligible: Queued,
     /// What may go later.
     pub waiting: Queued,
@@ -109,9 +111,8 @@ pub struct Report {
     pub untagged_kept: u64,
     /// Seconds until the last of what waits may go.
     pub waiting_seconds: Option<u64>,
-    /// Seconds in which nothing is collected yet, because the leases of an earlier process are
-    /// not known.
-    pub resting_seconds: Option<u64>,
+    /// Abandoned uploads that went, or would.
+    pub uploads: u64,
 }
 
 /// Uptimes before which rows are eligible, by queue.
@@ -178,8 +179,8 @@ impl Registry {
         Turn(std::sync::Arc::clone(&self.inner.collection).lock_owned().await)
     }
 
-    /// What the command does: a pass, and uploads that were abandoned for longer than
-    /// `storage.maintenance.uploadpurging.age`.
+    /// What the command does: a pass, a look at what is left, and uploads that were abandoned for
+    /// longer than `storage.maintenance.uploadpurging.age`.
     ///
     /// # Errors
     /// Those of the stores, as [`Self::collect_once`].
@@ -190,6 +191,7 @@ impl Registry {
         progress: &Progress,
     ) -> Result<Report> {
         let mut report = self.collect_once(pass, served, progress).await?;
+        self.describe_rest(self.bounds(pass), &mut report).await?;
         if let Some(purging) = self.inner.options.upload_purging {
             let dry_run = pass.dry_run || purging.dry_run;
             let purged = self.purge_uploads_once(UploadPurging { dry_run, ..purging }).await?;
@@ -198,7 +200,8 @@ impl Registry {
         Ok(report)
     }
 
-    /// Makes one pass over what is eligible. `served`: clients may hold leases.
+    /// Makes one pass over what is eligible. `served`: clients may hold leases. What is left is
+    /// not looked at: that costs as much as there is of it.
     ///
     /// # Errors
     /// Those of the stores. What was done stays done, and the next pass goes on from there.
@@ -229,7 +232,6 @@ impl Registry {
                 self.inner.garbage_made.notify_one();
             }
         }
-        self.describe_rest(bounds, &mut report).await?;
         Ok(report)
     }
 

@@ -25,7 +25,8 @@ impl Fixture {
     }
 
     async fn collect_with(&self, pass: Pass, served: bool) -> Report {
-        let report = self.registry.collect_once(pass, served, &Progress::silent()).await.unwrap();
+        let report = self.registry.garbage_collect(pass, served, &Progress::silent()).await;
+        let report = report.unwrap();
         assert_eq!(self.meta.check(), []);
         report
     }
@@ -285,6 +286,19 @@ async fn a_content_that_went_gets_no_file() {
     assert_eq!(spill.await.unwrap().unwrap().contents, 0);
     assert!(!fixture.has_file(&digest).await);
     assert_eq!(fixture.collect_with(all, false).await.contents.count, 0);
+}
+
+#[tokio::test]
+async fn a_pass_that_nobody_asked_for_does_not_count_what_is_left() {
+    let fixture = Fixture::rested(Options::default()).await;
+    let config = fixture.push(&repo("a"), b"{}").await;
+    fixture.put_untagged(OCI_MANIFEST, &image(&config, "")).await;
+    fixture.push(&repo("a"), b"[]").await;
+    let progress = Progress::silent();
+    let report = fixture.registry.collect_once(Pass::default(), true, &progress).await.unwrap();
+    assert_eq!(report, Report::default(), "its cost would grow with all that waits");
+    let report = fixture.collect().await;
+    assert_eq!((report.waiting.count(), report.untagged_kept), (1, 1));
 }
 
 #[tokio::test]

@@ -1,8 +1,6 @@
 //! What monitoring is told, on the debug listener and on the admin socket.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 
 use crate::fsck::blob_path;
 use crate::support::server::refusal;
@@ -71,20 +69,11 @@ fn what_the_collector_removed_is_counted() {
     let digest = image.push(&client, "app", "latest");
     let _ = client.delete(&format!("/v2/app/manifests/{digest}")).expect(202);
     let text = eventually("the collector has been there", || {
-        let text = over_admin_socket(&server);
+        let text = server.ask_admin("GET", "/metrics", "");
         (value(&text, "kelson_collected_contents_total")? == 3).then_some(text)
     });
     assert!(value(&text, "kelson_collected_bytes_total").unwrap() > 100_000, "{text}");
     assert_eq!(value(&text, "kelson_collector_failures_total"), Some(0), "{text}");
-}
-
-fn over_admin_socket(server: &Server) -> String {
-    let mut socket = UnixStream::connect(server.root().join("kelson/admin.sock")).unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nhost: kelson\r\nconnection: close\r\n\r\n";
-    socket.write_all(request).unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 #[test]

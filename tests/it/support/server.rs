@@ -1,8 +1,9 @@
 //! The server as a process.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -89,6 +90,20 @@ impl Server {
         let mut server = Self { options, folder: Some(folder), probe: "/v2/", running: None };
         server.start_again();
         server
+    }
+
+    /// What the admin socket answers, head and body.
+    pub fn ask_admin(&self, method: &str, path: &str, body: &str) -> String {
+        let mut socket = UnixStream::connect(self.root().join("kelson/admin.sock")).unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: kelson\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        socket.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// Hands on the folder of a stopped server, after a check of its store.
