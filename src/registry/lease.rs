@@ -17,7 +17,7 @@ use crate::ops::sync::{Mutex, MutexGuard};
 /// Maps, so that requests rarely meet.
 const SHARDS: usize = 64;
 
-/// Leases at once, and repositories that receive bytes; some 20 MiB of each.
+/// Leases at once, and repositories that have one; some 20 MiB of each.
 const LEASES_MAX: usize = 100_000;
 
 /// A lease lives on while an upload that was begun before its end receives bytes, but no longer
@@ -39,8 +39,15 @@ struct Entry {
     until: Option<Duration>,
 }
 
-/// When an upload of each group last received bytes.
-type Activity = HashMap<RepositoryName, BTreeMap<u64, Duration>>;
+/// Uploads of a repository that has leases. Of others nothing is remembered: what was received
+/// before a lease was taken cannot extend it.
+#[derive(Debug, Default)]
+struct Activity {
+    /// The end of its newest lease, if no upload extends that.
+    kept_until: Duration,
+    /// When an upload of each group last received bytes.
+    groups: BTreeMap<u64, Duration>,
+}
 
 /// All leases of this process.
 #[derive(Debug)]
@@ -50,7 +57,7 @@ pub struct Leases {
     hasher: RandomState,
     shards: Vec<Mutex<HashMap<Key, Entry>>>,
     length: AtomicUsize,
-    activity: Mutex<Activity>,
+    activity: Mutex<HashMap<RepositoryName, Activity>>,
     /// Until then nothing is collected: a lease found no room.
     closed_until_ms: AtomicU64,
 }
@@ -68,9 +75,11 @@ impl Lease<'_> {
     /// The row waits: the lease lives for as long as a lease does.
     pub fn keep(self, now: Duration) {
         let Some(key) = &self.key else { return };
+        let until = now + self.leases.duration;
         if let Some(entry) = self.leases.shard(key).get_mut(key) {
-            entry.until = entry.until.max(Some(now + self.leases.duration));
+            entry.until = entry.until.max(Some(until));
         }
+        self.leases.await_uploads(&key.0, until, now);
     }
 }
 
@@ -115,7 +124,7 @@ impl Leases {
         self.shards[index as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn activity(&self) -> MutexGuard<'_, Activity> {
+    fn activity(&self) -> MutexGuard<'_, HashMap<RepositoryName, Activity>> {
         self.activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,17 +159,24 @@ impl Leases {
         }
     }
 
-    /// An upload of the repository, begun at `begun`, received bytes. Zero: by an earlier process.
-    pub fn touch(&self, repo: &RepositoryName, begun: Duration, now: Duration) {
-        let group = self.group(begun);
+    /// From now on uploads of the repository are remembered.
+    fn await_uploads(&self, repo: &RepositoryName, until: Duration, now: Duration) {
         let mut activity = self.activity();
-        if let Some(groups) = activity.get_mut(repo) {
-            groups.insert(group, now);
+        if let Some(known) = activity.get_mut(repo) {
+            known.kept_until = known.kept_until.max(until);
         } else if activity.len() < self.leases_max {
-            activity.insert(repo.clone(), BTreeMap::from([(group, now)]));
+            let groups = BTreeMap::new();
+            activity.insert(repo.clone(), Activity { kept_until: until, groups });
         } else {
             drop(activity);
             self.close(now);
+        }
+    }
+
+    /// An upload of the repository, begun at `begun`, received bytes. Zero: by an earlier process.
+    pub fn touch(&self, repo: &RepositoryName, begun: Duration, now: Duration) {
+        if let Some(known) = self.activity().get_mut(repo) {
+            known.groups.insert(self.group(begun), now);
         }
     }
 
@@ -190,9 +206,8 @@ impl Leases {
     /// of other pushes: they must not keep the garbage of a repository that is never quiet.
     fn extended(&self, repo: &RepositoryName, until: Duration) -> Duration {
         let activity = self.activity();
-        let groups = activity.get(repo).into_iter();
-        let last =
-            groups.flat_map(|of| of.range(..=self.group(until))).map(|(_, last)| *last).max();
+        let begun_in_time = activity.get(repo).map(|of| of.groups.range(..=self.group(until)));
+        let last = begun_in_time.into_iter().flatten().map(|(_, last)| *last).max();
         until.max((last.unwrap_or_default() + self.duration).min(until + EXTENDED_MAX))
     }
 
@@ -208,9 +223,9 @@ impl Leases {
             });
             self.length.fetch_sub(before - shard.len(), Ordering::Relaxed);
         }
-        self.activity().retain(|_, groups| {
+        self.activity().retain(|_, Activity { kept_until, groups }| {
             groups.retain(|_, last| *last + self.duration > now);
-            !groups.is_empty()
+            *kept_until > now || (!groups.is_empty() && *kept_until + EXTENDED_MAX > now)
         });
     }
 }
@@ -297,7 +312,8 @@ mod tests {
     #[test]
     fn uploads_that_are_begun_all_the_time_are_counted_in_groups() {
         let leases = leases(1000);
-        let groups = || leases.activity().values().map(BTreeMap::len).sum::<usize>();
+        let groups = || leases.activity().values().map(|of| of.groups.len()).sum::<usize>();
+        leases.take(&repo("a"), &digest(1), Duration::ZERO).keep(Duration::ZERO);
         for second in 0..24 * 3600 {
             let now = Duration::from_secs(second);
             leases.touch(&repo("a"), now, now);
@@ -331,10 +347,28 @@ mod tests {
         let until = |now| leases.leased_until(&repo("z"), &digest(9), now);
         assert!(until(8 * HOUR).is_some());
         assert_eq!(until(9 * HOUR), None);
-        // Nor when too many repositories receive bytes.
-        leases.touch(&repo("a"), 20 * HOUR, 20 * HOUR);
-        leases.touch(&repo("b"), 20 * HOUR, 20 * HOUR);
-        assert!(until(26 * HOUR).is_some());
+    }
+
+    /// Every name would otherwise be one, and any client could keep the collector from working.
+    #[test]
+    fn uploads_to_repositories_without_a_lease_are_not_remembered() {
+        let leases = leases(2);
+        let until = |now| leases.leased_until(&repo("z"), &digest(9), now);
+        for name in ["a", "b", "c", "d"] {
+            leases.touch(&repo(name), HOUR, HOUR);
+        }
+        assert!(leases.activity().is_empty());
+        assert_eq!(until(HOUR), None);
+        leases.take(&repo("a"), &digest(1), HOUR).keep(HOUR);
+        leases.touch(&repo("a"), Duration::ZERO, 2 * HOUR);
+        leases.sweep(9 * HOUR);
+        assert!(leases.activity().is_empty(), "the lease has ended, and so has the upload");
+        leases.take(&repo("a"), &digest(1), 10 * HOUR).keep(10 * HOUR);
+        for hour in 10..400 {
+            leases.touch(&repo("a"), 10 * HOUR, hour * HOUR);
+            leases.sweep(hour * HOUR);
+            assert_eq!(leases.activity().is_empty(), hour * HOUR >= 16 * HOUR + EXTENDED_MAX);
+        }
     }
 
     #[test]
