@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Registry;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::examine::{Damage, Health, Look, Pace};
 use crate::meta::Verdict;
 use crate::oci::{Digest, Shard, UploadId};
@@ -66,8 +66,8 @@ impl Registry {
     /// Checks the whole store; findings are items of `progress`. Every file of the tree of blobs
     /// should have a row: a store whose adoption is not finished is not opened (see `identity`).
     pub async fn fsck(&self, options: FsckOptions, progress: Progress) -> Result<FsckReport> {
-        if options.repair {
-            self.check_writable()?;
+        if options.repair && !self.is_ready() {
+            return Err(Error::Poisoned);
         }
         let report = FsckReport::default();
         let mut fsck = Fsck { registry: self, options, progress, report };

@@ -1,11 +1,16 @@
 //! Removing abandoned uploads. Ages are accumulated uptime: a jump of the wall clock, or a long
 //! stop, removes nothing.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 
 use super::error::Result;
 use super::sessions::{Session, State};
 use super::{Registry, UploadPurging};
+
+/// The first run comes so long after the start, when clients that go on have come back.
+const FIRST_RUN_AFTER: Duration = Duration::from_secs(600);
 
 /// Sessions looked up at once.
 const BATCH_MAX: usize = 100;
@@ -51,14 +56,17 @@ impl Registry {
         }
     }
 
-    /// Purges at the configured interval, until `stop`.
+    /// Purges soon after the start and then at the configured interval, until `stop`. A server that
+    /// is restarted every night purges, too.
     pub async fn run_purge(&self, stop: CancellationToken) {
         let Some(options) = self.inner.options.upload_purging else { return };
+        let mut pause = options.interval.min(FIRST_RUN_AFTER);
         loop {
             tokio::select! {
-                () = self.inner.clock.sleep(options.interval) => {}
+                () = self.inner.clock.sleep(pause) => {}
                 () = stop.cancelled() => return,
             }
+            pause = options.interval;
             match self.purge_uploads_once(options).await {
                 Ok(report) => tracing::info!(
                     uploads = report.uploads,

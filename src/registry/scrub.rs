@@ -299,10 +299,8 @@ impl Registry {
     }
 
     /// Scrubs as its options say, and examines what requests suspect at once, until `stop`.
+    /// Also where clients may only read: what is damaged must not be served there either.
     pub async fn run_scrub(&self, stop: CancellationToken) {
-        if self.inner.options.read_only {
-            return;
-        }
         tokio::join!(self.run_suspects(&stop), self.run_passes(&stop));
     }
 
