@@ -5,6 +5,8 @@ set -e
 
 case "${1:-}" in
     *.yml | *.yaml) exec registry serve "$@" ;;
-    serve | garbage-collect | help | -*) exec registry "$@" ;;
+    serve | backup | config | explain | fsck | garbage-collect | health | help | migrate | restore | -*)
+        exec registry "$@"
+        ;;
     *) exec "$@" ;;
 esac

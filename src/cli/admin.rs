@@ -1,6 +1,7 @@
 //! Asking a store: the running server over its admin socket, or, without one, the store itself.
 
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,12 +19,14 @@ use tokio::net::UnixStream;
 use tower::ServiceExt;
 
 use super::display::Display;
+use super::signals::unless_interrupted;
 use crate::app::{self, Store};
 use crate::config::{self, Config};
+use crate::disk::OsVfs;
 use crate::http::admin::job::{End, Line};
 use crate::http::admin::{Context as AdminContext, Refusal, router};
 use crate::meta::MetaStore;
-use crate::meta::redb::RedbMeta;
+use crate::meta::redb::{Options as DatabaseOptions, RedbMeta};
 use crate::ops::clock::SystemClock;
 use crate::ops::random::OsRandom;
 use crate::registry::Registry;
@@ -69,6 +72,35 @@ pub fn options(config: Option<PathBuf>) -> anyhow::Result<app::Options> {
     Ok(app::Options::from(loaded.config))
 }
 
+/// What this process makes in a store belongs to its own user, and a server that runs as another
+/// could not open it any more.
+pub fn check_owner(directory: &Path) -> anyhow::Result<()> {
+    let Ok(metadata) = std::fs::metadata(directory) else { return Ok(()) };
+    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != user {
+        bail!(
+            "{} belongs to the user {owner}, and this runs as {user}; run it as that user, or the \
+             server could not open its store any more",
+            directory.display()
+        );
+    }
+    Ok(())
+}
+
+/// A command must not be what brings a store to another schema: there is no way back.
+fn check_schema(paths: &Paths, database: DatabaseOptions) -> anyhow::Result<()> {
+    let found = RedbMeta::inspect(Arc::new(OsVfs), &paths.database, database);
+    // What is wrong with it is told better by the opening that follows.
+    let pending = found.is_ok_and(|found| !found.steps.is_empty());
+    if pending {
+        bail!(
+            "the database has the schema of an earlier release; bring it to this one's with: \
+             kelson migrate (kelson migrate --dry-run tells what that does)"
+        );
+    }
+    Ok(())
+}
+
 impl Admin {
     /// Connects to the server of the store, if one runs. An error: that cannot be told.
     pub async fn server(options: &app::Options) -> anyhow::Result<Option<Self>> {
@@ -86,13 +118,13 @@ impl Admin {
     }
 
     /// Does `work` with the server of the store, or else with the store, which is closed
-    /// afterwards, so that the next start need not repair it.
+    /// afterwards, also when a signal ends the work, so that the next start need not repair it.
     pub async fn with<T>(
         options: app::Options,
         work: impl AsyncFnOnce(&Self) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let admin = Self::find(options).await?;
-        let answer = work(&admin).await;
+        let admin = unless_interrupted(Self::find(options)).await?;
+        let answer = unless_interrupted(work(&admin)).await;
         let closed = admin.close().await;
         let answer = answer?;
         closed?;
@@ -114,6 +146,8 @@ impl Admin {
                 root.display()
             );
         }
+        check_owner(&paths.own)?;
+        check_schema(&paths, options.database)?;
         let Store { meta, blobs, identity } = Store::open(&root, options.database).await?;
         let (clock, random) = (Arc::new(SystemClock::start()), Arc::new(OsRandom));
         let tools = app::tools(clock.clone());

@@ -12,6 +12,7 @@ use super::ConfigOption;
 use super::admin::{self, Admin};
 use super::display::Display;
 use super::human;
+use super::signals::unless_interrupted;
 use crate::app;
 use crate::ops::Progress;
 use crate::ops::clock::SystemClock;
@@ -74,7 +75,9 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<()> {
     runtime.block_on(async {
         match (arguments.command, arguments.destination) {
             (Some(Command::List(place)), _) => list(&place, out).await,
-            (Some(Command::Verify { place, read_data }), _) => verify(&place, read_data, out).await,
+            (Some(Command::Verify { place, read_data }), _) => {
+                unless_interrupted(verify(&place, read_data, out)).await
+            }
             (None, Some(destination)) => {
                 back_up(&destination, arguments.config.config, arguments.json, out).await
             }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
+use clap::ArgAction;
 use serde_json::{Value, json};
 
 use super::admin::{self, Admin};
@@ -13,30 +14,48 @@ use super::human;
 use crate::config;
 use crate::registry::gc::{Pass, Queued, Report};
 
+const AFTER_HELP: &str = "\
+Flags may be given twice and with a value (-m --delete-untagged=true), as distribution takes them.
+
+Exit codes: 0 done, also when a server that was started less than kelson.gc.lease ago collects
+nothing yet (standard error says so); 1 it failed, or a file could not be removed and is tried again
+at the next pass; 2 the command line is wrong.";
+
 /// What to collect, and how to tell it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP, args_override_self = true)]
 pub struct Arguments {
     #[command(flatten)]
     config: super::ConfigArg,
     /// Change nothing; show what would go.
-    #[arg(short, long)]
+    #[arg(short, long, action = ArgAction::Set, value_name = "true|false")]
+    #[arg(num_args = 0..=1, require_equals = true, hide_possible_values = true)]
+    #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true)]
     dry_run: bool,
     /// Delete manifests without a tag, an index or a living subject, too.
-    #[arg(short = 'm', long)]
+    #[arg(short = 'm', long, action = ArgAction::Set, value_name = "true|false")]
+    #[arg(num_args = 0..=1, require_equals = true, hide_possible_values = true)]
+    #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true)]
     delete_untagged: bool,
     /// Print nothing but errors; with --json, only the report.
-    #[arg(short, long)]
+    #[arg(short, long, action = ArgAction::Set, value_name = "true|false")]
+    #[arg(num_args = 0..=1, require_equals = true, hide_possible_values = true)]
+    #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true)]
     quiet: bool,
     /// Instead of kelson.gc.grace, such as 2h; 0 takes all. Only while no server runs.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = grace)]
     grace: Option<Duration>,
     /// Print JSON, one object a line; the last one is the report.
     #[arg(long)]
     json: bool,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    config::parse_duration(text).ok_or_else(|| "not a duration such as 0, 30m or 24h".to_owned())
+/// Whole seconds with a unit: a bare number would be nanoseconds, and take everything.
+fn grace(text: &str) -> Result<Duration, String> {
+    let wrong = || "not 0 or a duration of whole seconds such as 30m or 24h".to_owned();
+    let has_unit = text == "0" || text.ends_with(|last: char| last.is_ascii_alphabetic());
+    let duration = config::parse_duration(text).filter(|_| has_unit).ok_or_else(wrong)?;
+    if duration.subsec_nanos() == 0 { Ok(duration) } else { Err(wrong()) }
 }
 
 /// Collects, or shows what would be collected.
@@ -65,6 +84,14 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<()> {
         let mut display = Display::new(out, json, quiet, line);
         admin.run("/garbage-collect", &pass, &mut display).await
     }))?;
+    if let Some(seconds) = report.resting_seconds.filter(|_| !dry_run) {
+        writeln!(
+            std::io::stderr(),
+            "nothing was collected: the server has just started, and for {} its clients may rely \
+             on what they were told before; it collects by itself after that",
+            human::duration(seconds),
+        )?;
+    }
     if json {
         let mut object = serde_json::to_value(&report)?;
         object["kind"] = json!("report");
@@ -117,7 +144,7 @@ fn summarize(report: &Report, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 fn describe_rest(report: &Report, out: &mut dyn Write) -> anyhow::Result<()> {
-    if let Some(seconds) = report.resting_seconds {
+    if let Some(seconds) = report.resting_seconds.filter(|_| report.dry_run) {
         writeln!(
             out,
             "the server has just started: for {} nothing is collected, since clients may rely on \

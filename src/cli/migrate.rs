@@ -8,6 +8,7 @@ use serde_json::json;
 use super::ConfigOption;
 use super::admin::{self, Admin};
 use super::human;
+use super::signals::unless_interrupted;
 use crate::app::{self, Store};
 use crate::disk::{OsVfs, Vfs};
 use crate::meta::redb::{Inspection, RedbMeta};
@@ -42,7 +43,7 @@ wrong.";
 pub fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<()> {
     let options = admin::options(arguments.config.config.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    runtime.block_on(unless_interrupted(async {
         if let Some(server) = Admin::server(&options).await? {
             return served(&server, &arguments, out).await;
         }
@@ -54,8 +55,9 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<()> {
             let free_bytes = vfs.space(&options.root)?.free_bytes;
             return tell(&found, free_bytes, &arguments, out);
         }
+        admin::check_owner(&Paths::new(&options.root).own)?;
         migrate(&found, options, &arguments, out).await
-    })
+    }))
 }
 
 async fn served(server: &Admin, arguments: &Arguments, out: &mut dyn Write) -> anyhow::Result<()> {

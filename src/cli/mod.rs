@@ -13,6 +13,7 @@ mod ls;
 mod migrate;
 mod restore;
 mod serve;
+mod signals;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ Try it:
   kelson ls                                     what is in it
 
 Exit codes: 0 done; 1 it failed, the message says why and what to do; 2 the command line is wrong;
-3 what was checked is not as it should be.";
+3 what was checked is not as it should be; 130 and 143 it was ended by SIGINT or SIGTERM.";
 
 /// What was checked is not as it should be.
 const FINDINGS: u8 = 3;
@@ -172,7 +173,8 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // With standard error gone there is nobody left to tell.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
+            let interrupted = error.downcast_ref::<signals::Interrupted>();
+            interrupted.map_or(ExitCode::FAILURE, |it| ExitCode::from(it.exit_code()))
         }
     }
 }

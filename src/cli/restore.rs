@@ -9,9 +9,11 @@ use super::admin;
 use super::backup::{damage, date, here};
 use super::display::Display;
 use super::human;
+use super::signals::unless_interrupted;
 use crate::app;
 use crate::ops::clock::SystemClock;
 use crate::registry::backup::{self, MetadataSource, Restore, Restored, RestoredMetadata};
+use crate::registry::identity::Paths;
 
 /// `kelson restore`
 #[derive(Debug, clap::Args)]
@@ -51,12 +53,15 @@ nothing was changed; 2 the command line is wrong.";
 pub fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<()> {
     let options = admin::options(arguments.config.config.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let paths = Paths::new(&options.root);
+    // An empty root directory was made for the server.
+    admin::check_owner(if paths.own.exists() { &paths.own } else { &paths.root })?;
+    runtime.block_on(unless_interrupted(async {
         match &arguments.metadata {
             Some(metadata) => database(metadata.clone(), options, arguments.json, out).await,
             None => store(arguments, options, out).await,
         }
-    })
+    }))
 }
 
 async fn store(

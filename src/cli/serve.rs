@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::signals::Signals;
 use crate::app::{self, App, Listeners};
 use crate::config::{self, Config, Loaded, Severity};
 use crate::ops::clock::SystemClock;
@@ -22,6 +22,9 @@ const BLOCKING_THREADS_MAX: usize = 64;
 /// For good: while one is there, work waits for it where no other thread can be had; the first
 /// one that cannot be had would panic.
 const BLOCKING_THREAD_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How long to wait, at the very end, for blocking work that does not return.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the registry until SIGTERM or SIGINT.
 pub fn run(config: Option<&Path>) -> anyhow::Result<()> {
@@ -42,7 +45,10 @@ pub fn run(config: Option<&Path>) -> anyhow::Result<()> {
         .thread_keep_alive(BLOCKING_THREAD_LIFE)
         .enable_all()
         .build()?;
-    runtime.block_on(serve(loaded))
+    let served = runtime.block_on(serve(loaded));
+    // Whoever reads standard output, or a disk, may stand still for ever.
+    runtime.shutdown_timeout(STOP_PATIENCE);
+    served
 }
 
 async fn serve(loaded: Loaded) -> anyhow::Result<()> {
@@ -50,9 +56,14 @@ async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let mut options = app::Options::from(loaded.config);
     stay_within(OpenFiles::within(limits::open_files()), &mut options);
     let root = options.root.clone();
+    let stop = stop_at_a_signal()?;
     let listeners = Listeners::bind(&options.http).await?;
     let address = listeners.api.local_address()?;
-    let app = App::open(options).await.context("the store cannot be opened")?;
+    let app = tokio::select! {
+        app = App::open(options) => app.context("the store cannot be opened")?,
+        // Opening goes on at the next start, as after any other end.
+        () = stop.cancelled() => return Ok(()),
+    };
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, root = %root.display(), "listening on {address}");
     if let Some(listener) = &listeners.debug {
@@ -61,21 +72,21 @@ async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     if embedded {
         greet(&address, &root);
     }
-    let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stopping = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping: requests that run are finished first");
-        stopping.cancel();
-    });
     app.serve(listeners, stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Cancelled by SIGTERM or SIGINT. The first process of a container gets neither unless it asks.
+fn stop_at_a_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let (mut signals, stopping) = (Signals::new()?, stop.clone());
+    tokio::spawn(async move {
+        signals.next().await;
+        tracing::info!("stopping: requests that run are finished first");
+        stopping.cancel();
+    });
+    Ok(stop)
 }
 
 /// Lowers what clients may keep open to what the limit of open files has room for: connections

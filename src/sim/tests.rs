@@ -91,8 +91,8 @@ fn a_scrub_ends_what_rot_began() {
     assert!(found.iter().any(|violation| violation.contains("Blob(0, 6)")), "{found:?}");
 }
 
-/// A referrer without a tag goes with its subject, once nobody has a lease on it. The simulator once
-/// called that a loss. It is one while the subject is there.
+/// A referrer without a tag goes with its subject, once nobody has a lease on it. The simulator
+/// once called that a loss. It is one while the subject is there.
 #[test]
 fn the_referrer_of_a_deleted_subject_may_be_collected() {
     let base = Base::new();

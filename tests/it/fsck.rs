@@ -40,7 +40,7 @@ pub fn blob_path(root: &Path, digest: &str) -> PathBuf {
     blobs.join(&hex[..2]).join(hex).join("data")
 }
 
-fn flip_a_bit(path: &Path) {
+pub fn flip_a_bit(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let at = bytes.len() / 2;
     bytes[at] ^= 1;

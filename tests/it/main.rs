@@ -15,6 +15,8 @@ mod catalog;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod concurrency;
 #[cfg(test)]
 mod conditional;
