@@ -1,13 +1,65 @@
 //! Finding damage, containing it, and healing by the next push, on the models of both stores.
 
+use std::pin::Pin;
+
 use super::*;
 use crate::meta::BlobState;
-use crate::oci::Shard;
+use crate::ops::clock::Timestamp;
 
 /// Larger than what is stored inline.
 const LARGE: usize = 100_000;
 
+/// The manual clock, moved by whoever sleeps: what is paced takes its time, and nobody waits.
+#[derive(Debug)]
+struct Hurried(Arc<ManualClock>);
+
+impl Clock for Hurried {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let clock = Arc::clone(&self.0);
+        Box::pin(async move {
+            clock.advance(duration);
+            tokio::task::yield_now().await;
+        })
+    }
+}
+
 impl Fixture {
+    /// Another process on the same stores, where time passes as it is slept away.
+    async fn hurried(&self, scrub: ScrubOptions) -> Registry {
+        let registry = Registry::open(
+            Arc::clone(&self.meta) as Arc<dyn MetaStore>,
+            Arc::clone(&self.blobs) as Arc<dyn BlobStore>,
+            Arc::new(Hurried(Arc::clone(&self.clock))),
+            Arc::new(OsRandom),
+            Options { scrub: Some(scrub), ..Options::default() },
+        );
+        registry.await.unwrap()
+    }
+
+    async fn is_it(&self, seconds: u64) {
+        while self.clock.monotonic().as_secs() < seconds {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Runs the scrub until this time, and lets it write down where it stands.
+    async fn scrub_until(&self, registry: &Registry, seconds: u64) -> crate::meta::ScrubRecord {
+        let stop = CancellationToken::new();
+        tokio::join!(registry.run_scrub(stop.clone()), async {
+            self.is_it(seconds).await;
+            stop.cancel();
+        });
+        self.meta.scrub().await.unwrap()
+    }
+
     async fn scrub(&self) -> crate::meta::ScrubRecord {
         self.registry.scrub_once(None, CancellationToken::new()).await.unwrap()
     }
@@ -56,28 +108,79 @@ async fn a_pass_finds_every_damage_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_pass_goes_on_where_it_was_stopped() {
+async fn a_pass_is_due_after_an_hour_and_then_once_in_a_period() {
+    const DAY: u64 = 24 * 3600;
+    // How often it is looked whether one is due.
+    const LATE_MAX: u64 = 60;
     let fixture = Fixture::new().await;
-    for n in 0..30_u8 {
-        fixture.push(&repo("a"), &[n; 10]).await;
+    fixture.push(&repo("a"), &[1; LARGE]).await;
+    let registry = fixture.hurried(ScrubOptions::default()).await;
+    let mut due = 3600;
+    for passes in 0..3 {
+        let early = fixture.scrub_until(&registry, due - LATE_MAX).await;
+        assert_eq!((early.passes, early.shard), (passes, None), "not before {due}");
+        let record = fixture.scrub_until(&registry, due + 2 * LATE_MAX).await;
+        assert_eq!((record.passes, record.totals.contents), (passes + 1, 1), "at {due}");
+        let began = record.started_uptime_seconds;
+        assert!((due..=due + LATE_MAX).contains(&began), "due at {due}, began at {began}");
+        due = began + 14 * DAY;
     }
-    let stop = CancellationToken::new();
-    stop.cancel();
-    let stopped = fixture.registry.scrub_once(None, stop).await.unwrap();
-    assert_eq!((stopped.passes, stopped.totals.contents), (0, 0));
-    // As if it had been stopped in the middle.
-    let shard = Some(128);
-    fixture.meta.save_scrub(crate::meta::ScrubRecord { shard, ..stopped }).await.unwrap();
-    let status = fixture.registry.scrub_status().await.unwrap();
-    assert!(status.running && status.done_percent == 16, "{status:?}");
-    let rest = fixture.scrub().await;
-    let mut expected = 0;
-    for number in 128..Shard::COUNT {
-        let shard = Shard::from_number(number).unwrap();
-        expected += fixture.meta.contents(shard, None, 99).await.unwrap().items.len() as u64;
+}
+
+#[tokio::test]
+async fn a_paced_pass_takes_the_time_of_its_bytes() {
+    const COUNT: u64 = 20;
+    let fixture = Fixture::new().await;
+    for n in 0..COUNT as u8 {
+        fixture.push(&repo("a"), &[n; LARGE]).await;
     }
-    assert_eq!((rest.passes, rest.totals.contents), (1, expected));
-    assert!(expected < 30);
+    let registry = fixture.hurried(ScrubOptions::default()).await;
+    for (rate, slowest) in [(None, 0), (Some(LARGE as u64), 30), (Some(LARGE as u64 / 10), 300)] {
+        let begin = fixture.clock.monotonic();
+        let record = registry.scrub_once(rate, CancellationToken::new()).await.unwrap();
+        assert_eq!(record.totals.contents, COUNT);
+        let took = (fixture.clock.monotonic() - begin).as_secs();
+        let fastest = rate.map_or(0, |rate| COUNT * LARGE as u64 / rate);
+        assert!((fastest..=slowest).contains(&took), "{took} s at {rate:?}");
+    }
+}
+
+/// What was damaged meanwhile is found only by those who look at it: by the rest of the pass.
+#[tokio::test]
+async fn a_pass_goes_on_where_it_was_interrupted() {
+    const COUNT: u64 = 100;
+    let scrub = ScrubOptions { bytes_per_second: LARGE as u64, ..ScrubOptions::default() };
+    for is_killed in [false, true] {
+        let fixture = Fixture::new().await;
+        let contents: Vec<_> = (0..COUNT as u8).map(|n| vec![n; LARGE]).collect();
+        for content in &contents {
+            fixture.push(&repo("a"), content).await;
+        }
+        let registry = fixture.hurried(scrub).await;
+        fixture.clock.advance(Duration::from_secs(3600));
+        if is_killed {
+            tokio::select! {
+                () = registry.run_scrub(CancellationToken::new()) => {}
+                () = fixture.is_it(3600 + 90) => {}
+            }
+        } else {
+            fixture.scrub_until(&registry, 3600 + 90).await;
+        }
+        let (left, looked) = (fixture.meta.scrub().await.unwrap(), registry.scrub_status().await);
+        let seen = left.totals.contents;
+        // A content takes more than a second; a killed pass forgets what came in a minute.
+        assert!((if is_killed { 20 } else { 60 }..90).contains(&seen), "{left:?}");
+        let looked = looked.unwrap();
+        assert!(looked.running && (1..100).contains(&looked.done_percent), "{looked:?}");
+        for content in &contents {
+            fixture.damage(&Digest::of(Algorithm::Sha256, content));
+        }
+        let registry = fixture.hurried(scrub).await;
+        let record = fixture.scrub_until(&registry, 3600 + 300).await;
+        assert_eq!((record.passes, record.shard), (1, None), "at once, and to its end");
+        assert_eq!(record.started_uptime_seconds, 3600, "it is the same pass");
+        assert_eq!((record.totals.contents, record.totals.damaged), (COUNT, COUNT - seen));
+    }
 }
 
 #[tokio::test]
