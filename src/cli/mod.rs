@@ -158,7 +158,10 @@ pub fn run() -> ExitCode {
             explain::run(&digest, json, config.config, out)
         }
         Command::GarbageCollect(arguments) => garbage_collect::run(arguments, out),
-        Command::Backup(arguments) => backup::run(arguments, out),
+        Command::Backup(arguments) => match backup::run(arguments, out) {
+            Ok(false) => return ExitCode::from(FINDINGS),
+            other => other.map(|_| ()),
+        },
         Command::Restore(arguments) => restore::run(arguments, out),
         Command::Migrate(arguments) => migrate::run(arguments, out),
         Command::Health(config) => health::run(config.config, out),

@@ -7,8 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::fsck::blob_path;
 use crate::support::server::command;
 use crate::support::{Client, Image, Options, Server, eventually, sha256, sound};
 
@@ -28,6 +29,14 @@ fn done(output: Output) -> String {
 fn refused(output: Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
     String::from_utf8(output.stderr).unwrap()
+}
+
+/// Ran to its end and found damage; what it told.
+#[track_caller]
+fn damaged(output: Output) -> String {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{error}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// The report: the last line of `--json`.
@@ -160,8 +169,9 @@ fn damage_in_a_backup_is_found_and_not_restored() {
     fs::write(&file, bytes).unwrap();
     let options = Options::default();
     done(run(folder.path(), &options, &["backup", "verify", path]));
-    let found = run(folder.path(), &options, &["backup", "verify", path, "--read-data"]);
-    assert!(refused(found).contains("damaged"));
+    let verify = ["backup", "verify", path, "--read-data"];
+    let found = damaged(run(folder.path(), &options, &verify));
+    assert!(found.contains("make a new one elsewhere"), "{found}");
     assert!(refused(run(folder.path(), &options, &["restore", path])).contains("no sound file"));
     let refusal = crate::support::server::refusal(&options, folder.path());
     assert!(refusal.contains("is being restored"), "{refusal}");
@@ -172,6 +182,64 @@ fn damage_in_a_backup_is_found_and_not_restored() {
     fs::write(&export, bytes).unwrap();
     assert!(refused(run(folder.path(), &options, &["restore", path])).contains("is damaged"));
     done(run(folder.path(), &options, &["backup", "list", path]));
+    damaged(run(folder.path(), &options, &["backup", "verify", path]));
+    fs::remove_file(&export).unwrap();
+    let none = refused(run(folder.path(), &options, &["backup", "verify", path]));
+    assert!(none.contains("there is no finished backup"), "{none}");
+}
+
+#[test]
+fn what_is_told_as_json_has_every_number() {
+    let mut server = Server::start();
+    let client = server.client();
+    let image = Image::random(&[100_000]);
+    image.push(&client, "a", "t");
+    server.restart();
+    let contents = sound::blob_files(&server.root());
+    let size_bytes: usize = image.blobs().map(Vec::len).sum::<usize>() + image.manifest.len();
+    let folder = tempfile::tempdir().unwrap();
+    let backups = folder.path().join("backups");
+    let path = backups.to_str().unwrap();
+    done(server.command().args(["backup", path]).output().unwrap());
+    let options = Options::default();
+    let json =
+        |arguments: &[&str]| run(folder.path(), &options, &[arguments, &[path, "--json"]].concat());
+    let identity = fs::read(server.root().join("kelson/store.json")).unwrap();
+    let identity: Value = serde_json::from_slice(&identity).unwrap();
+    let export = backups.join("generations/000001.export");
+    let listed = report(&done(json(&["backup", "list"])));
+    let created_at_ms = listed["created_at_ms"].as_u64().unwrap();
+    assert!(created_at_ms > 1_700_000_000_000, "{listed}");
+    assert!(listed["transactions"].as_u64().unwrap() > 1, "{listed}");
+    let expected = json!({
+        "kind": "generation", "generation": 1, "created_at_ms": created_at_ms,
+        "export_size_bytes": fs::metadata(&export).unwrap().len(), "store": identity["uuid"],
+        "schema": listed["schema"], "release": env!("CARGO_PKG_VERSION"),
+        "transactions": listed["transactions"],
+    });
+    assert_eq!(listed, expected);
+    let mut expected = json!({
+        "generations": 1, "contents": contents.len(), "read": 0, "read_size_bytes": 0,
+        "damaged": 0,
+    });
+    assert_eq!(report(&done(json(&["backup", "verify"]))), expected);
+    expected["read"] = contents.len().into();
+    expected["read_size_bytes"] = size_bytes.into();
+    assert_eq!(report(&done(json(&["backup", "verify", "--read-data"]))), expected);
+    let restored = json!({
+        "generation": 1, "created_at_ms": created_at_ms, "store": identity["uuid"],
+        "contents": contents.len(), "size_bytes": size_bytes, "missing": 0, "uploads": 0,
+    });
+    assert_eq!(report(&done(json(&["restore"]))), restored);
+    sound::assert_sound(&folder.path().join("registry"));
+    let layer = sha256(&image.layers[0]);
+    fs::remove_file(blob_path(&backups, &layer)).unwrap();
+    let found = damaged(json(&["backup", "verify"]));
+    let item: Value = serde_json::from_str(found.lines().next().unwrap()).unwrap();
+    let reason = "its file is missing";
+    let expected = json!({ "kind": "damaged", "generation": 1, "digest": layer, "reason": reason });
+    assert_eq!(item, expected);
+    assert_eq!(report(&found)["damaged"], 1, "{found}");
 }
 
 #[test]
