@@ -56,7 +56,7 @@ fn place(root: &Path, database: &[u8], identity: &[u8]) {
 }
 
 /// Opens the store as every command does, and says everything that is in it.
-fn open(root: &Path) -> Result<String, String> {
+pub fn open(root: &Path) -> Result<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let opened = Store::open(root, DatabaseOptions::default()).await;

@@ -7,6 +7,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
+use crate::database_damage;
 use crate::support::server::refusal;
 use crate::support::{Client, Image, Options, Server, at_once, random_bytes, sha256};
 
@@ -196,6 +197,82 @@ fn findings_are_told_beside_a_server_and_repaired() {
     }
     let (code, lines) = fsck(&server, &["--read-data"]);
     assert_eq!((code, findings(&lines)), (0, vec![]), "healed");
+}
+
+#[test]
+fn an_upload_without_a_session_is_told_and_removed() {
+    let server = Server::start();
+    let client = server.client();
+    let location = client.begin_upload("app");
+    let location = client.patch(&location, None, b"still wanted").expect(202).location();
+    let lost = format!("kelson/staging/{}", uuid::Uuid::from_u128(7));
+    let data = server.root().join(&lost).join("data");
+    fs::create_dir(data.parent().unwrap()).unwrap();
+    fs::write(&data, b"nobody's").unwrap();
+    let expected = vec![("staging".to_owned(), lost)];
+    for _ in 0..2 {
+        let (code, lines) = fsck(&server, &[]);
+        assert_eq!((code, findings(&lines)), (FINDINGS, expected.clone()), "told, and no more");
+        assert_eq!(fs::read(&data).unwrap(), b"nobody's");
+    }
+    let (code, lines) = fsck(&server, &["--repair"]);
+    assert_eq!((code, findings(&lines)), (0, expected), "repaired");
+    assert_eq!(lines[0]["action"], "removed");
+    assert!(!data.parent().unwrap().exists());
+    let (code, lines) = fsck(&server, &[]);
+    assert_eq!((code, findings(&lines)), (0, vec![]));
+    let digest = sha256(b"still wanted");
+    let _ = client.finish(&location, &digest, b"").expect(201);
+}
+
+/// Every fact of a store that nobody serves.
+fn facts(server: &Server) -> String {
+    let dump = database_damage::open(&server.root()).unwrap();
+    // Whoever opens a store to change it counts, whether anything is to be changed or not.
+    let is_fact = |line: &&str| !line.starts_with("transactions") && !line.starts_with("uptime");
+    dump.lines().filter(is_fact).collect::<Vec<_>>().join("\n")
+}
+
+/// Takes every row out of a table.
+fn empty(server: &Server, table: &str) {
+    let path = server.root().join("kelson/metadata.redb");
+    let database = redb::Database::open(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let rows = redb::TableDefinition::<&[u8], &[u8]>::new(table);
+    transaction.open_table(rows).unwrap().retain(|_, _| false).unwrap();
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn rows_that_follow_from_others_are_told_and_rebuilt() {
+    let mut server = Server::start();
+    let images = push(&server.client(), 4);
+    server.stop();
+    let whole = facts(&server);
+    for table in ["edges-1", "tags_by_manifest-1", "blob_repositories-1"] {
+        empty(&server, table);
+        let broken = facts(&server);
+        assert_ne!(broken, whole, "{table}");
+        let (code, lines) = fsck(&server, &[]);
+        let found = findings(&lines);
+        let is_fact = |found: &(String, String)| found.0 == "facts" && found.1 == "metadata.redb";
+        assert!(code == FINDINGS && !found.is_empty(), "{table}: {lines:?}");
+        assert!(found.iter().all(is_fact), "{table}: {lines:?}");
+        assert_eq!(facts(&server), broken, "{table}: told, and no more");
+        let (code, lines) = fsck(&server, &["--repair"]);
+        assert_eq!((code, findings(&lines)), (0, found), "{table}: repaired");
+        assert_eq!(facts(&server), whole, "{table}: as it was");
+        let (code, lines) = fsck(&server, &[]);
+        assert_eq!((code, findings(&lines)), (0, vec![]), "{table}");
+    }
+    server.start_again();
+    for (number, image) in images.iter().enumerate() {
+        image.assert_pullable(
+            &server.client(),
+            &format!("app-{}", number % 3),
+            &format!("v{number}"),
+        );
+    }
 }
 
 #[test]
