@@ -1,12 +1,12 @@
 //! Garbage collection, beside a running server and without one.
 
 use std::process::Output;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::support::image::{index, random_bytes, sha256};
-use crate::support::sound::blob_files;
+use crate::support::sound::{blob_files, staged};
 use crate::support::{Image, OCI_INDEX, Options, Server, eventually};
 
 /// Nothing is kept for longer than a second after its last use.
@@ -139,6 +139,11 @@ fn a_dry_run_changes_nothing_and_tells_all() {
     let seconds = waiting["waiting_seconds"].as_u64().unwrap();
     assert!((24 * 3600 - 60..=24 * 3600 + 1).contains(&seconds), "{waiting}");
     assert!(waiting["resting_seconds"].as_u64().unwrap() > 5 * 3600, "{waiting}");
+    let text = collect(&server, &["-d"]);
+    let line = text.lines().find(|line| line.starts_with("waiting: ")).unwrap();
+    let rest = "waiting: 1 blobs and 0 manifests, at most 78.1 KiB, the last for ";
+    let last = line.strip_prefix(rest).unwrap_or_else(|| panic!("{text}"));
+    assert!(["1d", "1d 1s", "23h 59m"].contains(&last), "{text}");
     server.stop();
     let text = collect(&server, &["--dry-run", "--grace", "0"]);
     assert!(text.contains(&format!("app: layer link eligible for deletion: {digest}")), "{text}");
@@ -154,6 +159,42 @@ fn a_dry_run_changes_nothing_and_tells_all() {
     assert!(!blob_files(&server.root()).contains(&digest));
     server.start_again();
     used.assert_pullable(&server.client(), "app", "latest");
+}
+
+#[test]
+fn abandoned_uploads_go_beside_a_server_and_without_one() {
+    const AGE: Duration = Duration::from_secs(2);
+    let options = Options::default().env("REGISTRY_STORAGE_MAINTENANCE_UPLOADPURGING_AGE", "2s");
+    let mut server = Server::with(options);
+    for is_served in [true, false] {
+        let client = server.client();
+        let begun = Instant::now();
+        let location = client.begin_upload("app");
+        let location = client.patch(&location, None, &[7; 100_000]).expect(202).location();
+        let uploads = staged(&server.root());
+        assert_eq!(uploads.len(), 1);
+        let early = report(&server, &["-d"]);
+        assert!(early["uploads"] == 0 || begun.elapsed() > AGE, "it is young: {early}");
+        eventually("it is old", || (report(&server, &["-d"])["uploads"] == 1).then_some(()));
+        if !is_served {
+            server.stop();
+        }
+        let text = collect(&server, &["-d"]);
+        assert!(text.contains("1 abandoned uploads would be removed"), "{text}");
+        assert_eq!(staged(&server.root()), uploads, "a dry run");
+        if is_served {
+            let _ = client.get(&location).expect(204);
+        }
+        let text = collect(&server, &[]);
+        assert!(text.contains("1 abandoned uploads were removed"), "{text}");
+        assert!(staged(&server.root()).is_empty());
+        assert_eq!(report(&server, &[])["uploads"], json!(0), "no second time");
+        if !is_served {
+            server.start_again();
+        }
+        let answer = server.client().get(&location);
+        let _ = answer.expect_error(404, "BLOB_UPLOAD_UNKNOWN");
+    }
 }
 
 #[test]
