@@ -1,9 +1,16 @@
 //! What monitoring is told, on the debug listener and on the admin socket.
 
 use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kelson::app::Store;
+use kelson::meta::MetaStore;
+use kelson::meta::redb::Options as DatabaseOptions;
 
 use crate::fsck::blob_path;
 use crate::support::server::refusal;
+use crate::support::sound::blob_files;
 use crate::support::{Client, Image, Options, Server, eventually, sha256};
 
 const ANNOUNCEMENT: &str = "metrics and health on ";
@@ -54,6 +61,68 @@ fn damage_is_counted() {
     let damaged = "kelson_damaged_contents_total{damage=\"wrong_size\"}";
     assert_eq!(value(&text, damaged), Some(1), "{text}");
     image.push(&client, "app", "latest");
+}
+
+/// Makes a store that nobody serves older, as if it had been open.
+fn age(root: &Path, seconds: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let store = Store::open(root, DatabaseOptions::default()).await.unwrap();
+        store.meta.advance_uptime(seconds).await.unwrap();
+        store.meta.close().await.unwrap();
+    });
+}
+
+#[test]
+fn what_the_scrub_found_is_told() {
+    let mut server = with_debug_listener("true");
+    let image = Image::random(&[100_000, 200_000]);
+    image.push(&server.client(), "app", "latest");
+    let text = server.ask_admin("GET", "/metrics", "");
+    assert_eq!(value(&text, "kelson_scrub_passes"), Some(0), "{text}");
+    assert_eq!(value(&text, "kelson_scrub_finished_timestamp_seconds"), Some(0), "{text}");
+    server.stop();
+    let contents = blob_files(&server.root()).len() as u64;
+    let [damaged, missing] = [&image.layers[0], &image.layers[1]].map(|layer| sha256(layer));
+    fs::write(blob_path(&server.root(), &damaged), [0; 100_000]).unwrap();
+    fs::remove_file(blob_path(&server.root(), &missing)).unwrap();
+    let orphan = blob_path(&server.root(), &sha256(b"orphan"));
+    fs::create_dir_all(orphan.parent().unwrap()).unwrap();
+    fs::write(&orphan, b"orphan").unwrap();
+    // An hour after it was made a store is scrubbed for the first time.
+    age(&server.root(), 3600);
+    let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    server.start_again();
+    let text = eventually("a pass is over", || {
+        let text = server.ask_admin("GET", "/metrics", "");
+        (value(&text, "kelson_scrub_passes")? == 1).then_some(text)
+    });
+    let expected = [
+        ("done_percent", 100),
+        ("contents", contents),
+        ("damaged", 2),
+        ("unreadable", 0),
+        ("orphans", 1),
+    ];
+    for (name, expected) in expected {
+        assert_eq!(value(&text, &format!("kelson_scrub_{name}")), Some(expected), "{name}");
+    }
+    let finished = value(&text, "kelson_scrub_finished_timestamp_seconds").unwrap();
+    assert!((began..began + 60).contains(&finished), "{began} {finished}");
+    for what in ["wrong_bytes", "missing_file"] {
+        let metric = format!("kelson_damaged_contents_total{{damage=\"{what}\"}}");
+        assert_eq!(value(&text, &metric), Some(1), "{text}");
+    }
+    let log = server.log();
+    for digest in [&damaged, &missing] {
+        let line = log.lines().find(|line| {
+            line.contains("a damaged content was found") && line.contains(digest.as_str())
+        });
+        let line = line.unwrap_or_else(|| panic!("nothing of {digest} in\n{log}"));
+        assert!(line.contains("level=error"), "{line}");
+    }
+    image.push(&server.client(), "app", "latest");
+    image.assert_pullable(&server.client(), "app", "latest");
 }
 
 #[test]
