@@ -1,16 +1,19 @@
 //! Backups beside pushes, restores, and the way back from a lost database (D-19, D-20).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kelson::disk::OsVfs;
+use kelson::meta::redb::RedbMeta;
 use serde_json::{Value, json};
 
 use crate::fsck::blob_path;
-use crate::support::server::command;
+use crate::support::server::{command, root};
 use crate::support::{Client, Image, Options, Server, eventually, sha256, sound};
 
 /// Runs the program beside a server, or without one.
@@ -320,6 +323,74 @@ fn the_schema_is_told_beside_a_server_and_without_one() {
     assert!(status(&server, "--dry-run").contains("nothing is to be done"));
     let text = done(server.command().arg("migrate").output().unwrap());
     assert!(text.contains("already"), "{text}");
+}
+
+/// Every file of a store, with its bytes.
+fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    sound::files(root).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn a_store_of_the_first_release_is_told_about_and_migrated() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = root(folder.path());
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/meta/v0001.redb");
+    let old = fs::read(old).unwrap();
+    fs::create_dir_all(root.join("kelson")).unwrap();
+    fs::create_dir_all(root.join("docker/registry/v2/blobs")).unwrap();
+    fs::write(root.join("kelson/metadata.redb"), &old).unwrap();
+    let identity = json!({
+        "uuid": "09090909-0909-0909-0909-090909090909", "format": 1, "origin": "created",
+        "transactions": 1,
+    });
+    fs::write(root.join("kelson/store.json"), identity.to_string()).unwrap();
+    let before = files(&root);
+    let options = Options::default();
+    let migrate = |arguments: &[&str]| {
+        let text = done(run(folder.path(), &options, &[&["migrate"], arguments].concat()));
+        (files(&root) == before, text)
+    };
+    let what = "fill the queues of the collector";
+    let first = json!({ "to": 2, "name": "collector", "what": what });
+    let mut newest = 0;
+    for option in ["--status", "--dry-run"] {
+        let (is_unchanged, text) = migrate(&[option]);
+        assert!(is_unchanged, "{option}: {text}");
+        assert!(text.contains("the store has schema 1, this release "), "{text}");
+        let step = format!("step 2: {what} (collector)");
+        assert_eq!(text.contains(&step), option == "--dry-run", "{text}");
+        let (is_unchanged, text) = migrate(&[option, "--json"]);
+        assert!(is_unchanged, "{option}: {text}");
+        let told = report(&text);
+        newest = told["supported"].as_u64().unwrap();
+        let steps = told["steps"].as_array().unwrap();
+        assert_eq!((steps.len() as u64, &steps[0]), (newest - 1, &first), "{text}");
+        assert!(told["free_bytes"].as_u64().unwrap() > 0, "{text}");
+        let expected = json!({
+            "schema": 1, "supported": newest, "steps": steps, "copy_size_bytes": old.len(),
+            "free_bytes": told["free_bytes"], "served": false,
+        });
+        assert_eq!(told, expected);
+    }
+    let (is_unchanged, text) = migrate(&["--json"]);
+    assert!(!is_unchanged);
+    assert_eq!(report(&text), json!({ "from": 1, "schema": newest }));
+    let kept = root.join("kelson/metadata.redb.v1");
+    let kept = RedbMeta::inspect(Arc::new(OsVfs), &kept, Default::default()).unwrap();
+    assert_eq!(kept.schema, 1, "the way back");
+    let told = report(&migrate(&["--status", "--json"]).1);
+    assert_eq!((&told["schema"], &told["steps"]), (&json!(newest), &json!([])));
+    let server = Server::in_folder(options, folder);
+    let client = server.client();
+    let tags = client.get("/v2/library/app/tags/list").expect(200).json();
+    assert_eq!(tags["tags"], json!(["index", "latest", "v1"]));
+    assert_eq!(client.manifest("library/app", "latest").expect(200).body, [0x14; 7]);
+    let image = Image::random(&[100_000]);
+    image.push(&client, "library/app", "latest");
+    image.assert_pullable(&client, "library/app", "latest");
+    // No content of the fixture is what its digest says, and that is no fault of the migration.
+    let repair = ["fsck", "--read-data", "--repair"];
+    damaged(server.command().args(repair).output().unwrap());
 }
 
 /// The newest export's name.

@@ -113,7 +113,7 @@ fn staging_findings(root: &Path) -> Vec<String> {
 }
 
 /// All files below a directory; none where it does not exist.
-fn files(directory: &Path) -> Vec<PathBuf> {
+pub fn files(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for path in children(directory) {
         if path.is_dir() {
