@@ -554,6 +554,11 @@ fn check_steps(files: &BTreeMap<String, String>, reached: &BTreeMap<String, bool
         if calls != 1 {
             found.push(format!("{STEPS}: {name} is named by {calls} calls instead of one"));
         }
+        // Each list is shown to be needed as a whole.
+        let lists = text.matches(&format!("Self::{name},")).count();
+        if lists != 1 {
+            found.push(format!("{STEPS}: {name} stands in {lists} lists of steps instead of one"));
+        }
     }
     if named.is_empty() {
         found.push(format!("{STEPS}: there are no steps"));
@@ -699,7 +704,8 @@ fn private_words_are_found() {
 
 #[test]
 fn every_sync_has_one_number_and_every_number_one_sync() {
-    let steps = "pub enum Step {\n    A = 1,\n    B = 2,\n}";
+    let steps = "pub enum Step {\n    A = 1,\n    B = 2,\n}\nconst ALL: x = [Self::A,];\n\
+                 const BACKUPS: x = [Self::B,];";
     let check = |steps: &str, calls: &str| {
         let texts = [(STEPS, steps), ("src/blob/fs.rs", calls)];
         let files = texts.map(|(path, text)| (path.to_owned(), text.to_owned())).into();
@@ -712,6 +718,9 @@ fn every_sync_has_one_number_and_every_number_one_sync() {
     assert_eq!(check(steps, "f(Step::A);\n#[cfg(test)]\nfn f() { Step::B }"), 1);
     assert_eq!(check(&steps.replace('2', "3"), "f(Step::A); f(Step::B)"), 1);
     assert_eq!(check("", ""), 1);
+    for lists in [steps.replace("Self::A", "Self::B"), steps.replace("Self::B,", "")] {
+        assert!(check(&lists, "f(Step::A); f(Step::B)") > 0, "each is in one list");
+    }
 }
 
 #[test]

@@ -98,7 +98,9 @@ impl Arguments {
             let images = tally.images.load(Ordering::Relaxed) - before;
             let seconds = at.elapsed().as_secs_f64();
             let rate = images as f64 / seconds;
-            writeln!(out, "{mode:?}: {images} images in {seconds:.1} s, {rate:.0} a second")
+            let complete = tally.complete.load(Ordering::Relaxed);
+            let plan = if complete { ", its whole plan" } else { "" };
+            writeln!(out, "{mode:?}: {images} images in {seconds:.1} s, {rate:.0} a second{plan}")
                 .map_err(text)?;
             if let Some(failure) = failure {
                 violations += 1;

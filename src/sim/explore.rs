@@ -51,6 +51,8 @@ pub struct Tally {
     pub cuts: AtomicU64,
     /// Cases that were run.
     pub runs: AtomicU64,
+    /// Whether the last exploration came to the end of its plan.
+    pub complete: AtomicBool,
     /// Whether to stop.
     pub stop: AtomicBool,
     /// When to stop.
@@ -299,15 +301,13 @@ fn after_faults(base: &Base, mode: Mode, run: &Run) -> Result<(), String> {
             return Err(format!("{mode:?}: {} is answered: {}", record.call, record.answer));
         }
     }
-    if mode == Mode::Faults {
-        return Ok(());
-    }
-    if mode == Mode::Flips {
+    if mode == Mode::Faults || mode == Mode::Flips {
         // What follows is to see the disk as it is.
         engine.vfs.heal();
     }
     values(engine, &base.world()).map_err(|why| format!("reads do not go on: {why}"))?;
-    if mode == Mode::Enospc {
+    let works = mode == Mode::Faults && engine.registry.is_ready();
+    if mode == Mode::Enospc || works {
         engine.vfs.heal();
         engine.clock.advance(RETURN_MAX);
         let begun = run.history.finishes(usize::MAX);
@@ -373,14 +373,17 @@ pub fn explore(
     tally: &Tally,
     tell: &(dyn Fn() + Sync),
 ) -> Option<Failure> {
-    let next = AtomicU64::new(0);
+    let (next, ended) = (AtomicU64::new(0), AtomicBool::new(false));
     let found: Mutex<Option<Failure>> = Mutex::new(None);
     let end = Instant::now() + budget.time;
     let images = tally.images.load(Ordering::Relaxed).saturating_add(budget.images);
     let work = || {
         while !tally.stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(case) = case_of(mode, seed, number) else { return };
+            let Some(case) = case_of(mode, seed, number) else {
+                ended.store(true, Ordering::Relaxed);
+                return;
+            };
             if let Err(failure) = without(left_out, || try_all(base, mode, &case, tally)) {
                 tally.stop.store(true, Ordering::Relaxed);
                 let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -399,7 +402,8 @@ pub fn explore(
             tell();
         }
     });
-    tally.stop.store(false, Ordering::Relaxed);
+    let stopped = tally.stop.swap(false, Ordering::Relaxed);
+    tally.complete.store(ended.into_inner() && !stopped, Ordering::Relaxed);
     found.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 

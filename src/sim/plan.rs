@@ -119,8 +119,9 @@ pub fn fault_of(mode: Mode, case: &Case, kind: usize, nth: usize) -> Option<Faul
         (Mode::FailedSync, 0) => fault(&Class::SYNCS, Kind::FailedSync { visible: true }, false),
         (Mode::FailedSync, 1) => fault(&Class::SYNCS, Kind::FailedSync { visible: false }, false),
         (Mode::Flips, 0) => fault(&[Class::Read], Kind::Flip, false),
-        (Mode::Faults, 0..3) => {
-            let random = Seeded::new(case.seed ^ nth as u64);
+        (Mode::Faults, 2) => fault(&[Class::Write], Kind::Short(EIO), false),
+        (Mode::Faults, 0 | 1) => {
+            let random = Seeded::new(case.seed ^ nth as u64 ^ (kind as u64) << 32);
             let errno = [EIO, EINTR, EMFILE, EROFS, ENOSPC][random.below(5)];
             let classes = [Class::Open, Class::Read, Class::Rename, Class::RemoveFile];
             let classes = [&classes[..], &Class::CHANGES[..7]].concat();

@@ -1,6 +1,7 @@
 //! The power goes at every operation of a backup, a restore, an export, and the way back from a
 //! lost database; and each of their syncs is needed: without it, one of these images is wrong.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::tests::{Fixture, restore_latest, tools, whole_store};
@@ -216,47 +217,50 @@ impl Work for MakingAnew {
     }
 }
 
+const BACKING_UP: &[Step] = &[
+    Step::DestinationRoot,
+    Step::MarkerData,
+    Step::MarkerName,
+    Step::CopiedNames,
+    Step::GenerationData,
+    Step::GenerationName,
+];
+const RESTORING: &[Step] = &[
+    Step::RestoreRoot,
+    Step::CopiedNames,
+    Step::RestoredIdentityData,
+    Step::RestoredIdentityName,
+    Step::RestoreMarkerData,
+    Step::RestoreMarkerName,
+    Step::RestorePlace,
+    Step::RestoreEnd,
+];
+const EXPORTING: &[Step] = &[Step::ExportsFolder, Step::ExportData, Step::ExportName];
+const MAKING_ANEW: &[Step] = &[Step::RestoredDatabaseName];
+
 #[test]
 fn a_backup_is_whole_whenever_the_power_goes() {
-    assert_durable(
-        &BackingUp,
-        3,
-        &[
-            Step::DestinationRoot,
-            Step::MarkerData,
-            Step::MarkerName,
-            Step::CopiedNames,
-            Step::GenerationData,
-            Step::GenerationName,
-        ],
-    );
+    assert_durable(&BackingUp, 3, BACKING_UP);
 }
 
 #[test]
 fn a_restored_store_is_whole_whenever_the_power_goes() {
-    assert_durable(
-        &Restoring,
-        7,
-        &[
-            Step::RestoreRoot,
-            Step::CopiedNames,
-            Step::RestoredIdentityData,
-            Step::RestoredIdentityName,
-            Step::RestoreMarkerData,
-            Step::RestoreMarkerName,
-            Step::RestorePlace,
-            Step::RestoreEnd,
-        ],
-    );
+    assert_durable(&Restoring, 7, RESTORING);
 }
 
 #[test]
 fn an_export_is_whole_whenever_the_power_goes() {
-    let steps = [Step::ExportsFolder, Step::ExportData, Step::ExportName];
-    assert_durable(&Exporting, 1, &steps);
+    assert_durable(&Exporting, 1, EXPORTING);
 }
 
 #[test]
 fn a_database_made_anew_is_whole_whenever_the_power_goes() {
-    assert_durable(&MakingAnew, 7, &[Step::RestoredDatabaseName]);
+    assert_durable(&MakingAnew, 7, MAKING_ANEW);
+}
+
+#[test]
+fn every_sync_of_backups_and_restores_is_left_out_once() {
+    let shown: BTreeSet<Step> =
+        [BACKING_UP, RESTORING, EXPORTING, MAKING_ANEW].concat().into_iter().collect();
+    assert_eq!(shown, Step::BACKUPS.into_iter().collect());
 }
