@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use redb::ReadableTable;
 use serde_json::Value;
 
 use crate::database_damage;
@@ -233,14 +234,29 @@ fn facts(server: &Server) -> String {
     dump.lines().filter(is_fact).collect::<Vec<_>>().join("\n")
 }
 
-/// Takes every row out of a table.
-fn empty(server: &Server, table: &str) {
+type Rows<'a> = redb::Table<'a, &'static [u8], &'static [u8]>;
+type Damage = fn(&mut Rows<'_>);
+
+/// Changes a table of a store that nobody serves.
+fn change(server: &Server, table: &str, damage: Damage) {
     let path = server.root().join("kelson/metadata.redb");
     let database = redb::Database::open(path).unwrap();
     let transaction = database.begin_write().unwrap();
-    let rows = redb::TableDefinition::<&[u8], &[u8]>::new(table);
-    transaction.open_table(rows).unwrap().retain(|_, _| false).unwrap();
+    damage(&mut transaction.open_table(redb::TableDefinition::new(table)).unwrap());
     transaction.commit().unwrap();
+}
+
+fn empty(rows: &mut Rows<'_>) {
+    rows.retain(|_, _| false).unwrap();
+}
+
+/// The last number of a repository's row is that of its bytes.
+fn miscount(rows: &mut Rows<'_>) {
+    let first =
+        rows.first().unwrap().map(|(key, row)| (key.value().to_vec(), row.value().to_vec()));
+    let (key, mut row) = first.unwrap();
+    *row.last_mut().unwrap() ^= 1;
+    rows.insert(key.as_slice(), row.as_slice()).unwrap();
 }
 
 #[test]
@@ -249,8 +265,14 @@ fn rows_that_follow_from_others_are_told_and_rebuilt() {
     let images = push(&server.client(), 4);
     server.stop();
     let whole = facts(&server);
-    for table in ["edges-1", "tags_by_manifest-1", "blob_repositories-1"] {
-        empty(&server, table);
+    let damages: [(&str, Damage); 4] = [
+        ("edges-1", empty),
+        ("tags_by_manifest-1", empty),
+        ("blob_repositories-1", empty),
+        ("repositories-1", miscount),
+    ];
+    for (table, damage) in damages {
+        change(&server, table, damage);
         let broken = facts(&server);
         assert_ne!(broken, whole, "{table}");
         let (code, lines) = fsck(&server, &[]);
