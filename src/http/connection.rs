@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::pace::{Alarm, Pace, Rate};
 use super::wire::{Guard, Reason, Refusal, Rejection};
@@ -46,9 +47,17 @@ pub struct Exchange {
     /// When the last answer was finished: nanoseconds of monotonic time.
     answered_at: AtomicU64,
     rejection: Mutex<Option<(u64, Rejection)>>,
+    /// One of the connections that there may be at once: until the last request has ended, also
+    /// when its client has gone.
+    _slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Exchange {
+    /// For a connection that takes this slot.
+    pub fn holding(slot: Option<OwnedSemaphorePermit>) -> Self {
+        Self { _slot: slot, ..Self::default() }
+    }
+
     /// One more answer is finished or given up, at this monotonic time.
     pub fn finish_answer(&self, now: Duration) {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);

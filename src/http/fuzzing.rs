@@ -9,7 +9,7 @@ use super::{Api, router, serve};
 /// Serves one connection of any kind to its end, as [`serve::run`] does.
 pub async fn converse<S: AsyncRead + AsyncWrite + Unpin>(api: Api, stream: S) {
     let router = router(api.clone());
-    serve::converse(api, router, stream, None, CancellationToken::new()).await;
+    serve::converse(api, router, stream, (None, None), CancellationToken::new()).await;
 }
 
 /// What the framing guard makes of a client's bytes.

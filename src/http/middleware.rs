@@ -51,6 +51,7 @@ where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<axum::BoxError>,
 {
+    let exchange = Arc::clone(&origin.exchange);
     let mut completion = Completion::new(api, origin, rejection.is_none().then_some(&request));
     let span = completion.span.clone();
     let mut response = match rejection {
@@ -58,7 +59,7 @@ where
             let reply = span.in_scope(|| ApiError::Rejected(rejection).into_reply(""));
             closing(reply.into_response())
         }
-        None => route(router, request).instrument(span).await,
+        None => route(router, request, exchange).instrument(span).await,
     };
     let is_bodyless =
         matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -75,7 +76,7 @@ where
     response.map(|inner| Tracked { inner, completion })
 }
 
-async fn route<B>(router: Router, request: Request<B>) -> Response<Body>
+async fn route<B>(router: Router, request: Request<B>, exchange: Arc<Exchange>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<axum::BoxError>,
@@ -88,6 +89,12 @@ where
     let work = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
     let outcome = if is_change {
         // A change runs to its end when its client goes away: half of one is never left behind.
+        // It keeps the connection's slot for as long, or there could be any number of them.
+        let work = async move {
+            let outcome = work.await;
+            drop(exchange);
+            outcome
+        };
         tokio::spawn(work.in_current_span()).await.unwrap_or_else(|error| Err(Box::new(error)))
     } else {
         work.await

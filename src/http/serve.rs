@@ -51,8 +51,7 @@ pub async fn run(listener: Listener, api: Api, shutdown: CancellationToken) -> S
                     let (api, router) = (api.clone(), router.clone());
                     let shutdown = shutdown.clone();
                     connections.spawn(async move {
-                        converse(api, router, stream, peer, shutdown).await;
-                        drop(slot);
+                        converse(api, router, stream, (peer, Some(slot)), shutdown).await;
                     });
                 }
                 Err(error) if is_of_one_connection(&error) => {}
@@ -99,15 +98,15 @@ async fn drain(api: &Api, mut connections: JoinSet<()>) -> Stopped {
     Stopped { cut }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection, which takes a slot, to its end.
 pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     api: Api,
     router: Router,
     stream: S,
-    peer: Option<IpAddr>,
+    (peer, slot): (Option<IpAddr>, Option<OwnedSemaphorePermit>),
     shutdown: CancellationToken,
 ) {
-    let exchange = Arc::new(Exchange::default());
+    let exchange = Arc::new(Exchange::holding(slot));
     let limits = &api.options().limits;
     let timeouts = Timeouts {
         header: limits.header_timeout,

@@ -1,5 +1,9 @@
 //! Framing, timeouts, limits, and the end of connections.
 
+use axum::Router;
+use axum::routing::put;
+use tokio::sync::{Notify, Semaphore};
+
 use super::*;
 use crate::ops::Blocking;
 
@@ -288,4 +292,33 @@ async fn probes_answer_and_readiness_goes_down_before_a_stop() {
     server.draining.cancel();
     assert_eq!(server.call("GET", "/readyz", &[], b"").await.status, 503);
     assert_eq!(server.call("GET", "/healthz", &[], b"").await.status, 200);
+}
+
+/// A store that stands still must not gather changes of clients that have gone.
+#[tokio::test]
+async fn a_change_keeps_its_connections_slot_when_its_client_goes_away() {
+    let root = tempfile::tempdir().unwrap();
+    let stop = CancellationToken::new();
+    let (api, _log) = api(options(), registry::Options::default(), root.path(), stop.clone()).await;
+    let (slots, ready) = (Arc::new(Semaphore::new(1)), Arc::new(Notify::new()));
+    let stand_still = Arc::clone(&ready);
+    let router = Router::new().route(
+        "/v2/",
+        put(async move || {
+            stand_still.notified().await;
+        }),
+    );
+    let (mut client, stream) = tokio::io::duplex(1 << 16);
+    let slot = Arc::clone(&slots).acquire_owned().await.unwrap();
+    let serving = serve::converse(api, router, stream, (None, Some(slot)), stop);
+    client.write_all(&request("PUT", "/v2/", &[], b"x")).await.unwrap();
+    let gone = async {
+        tokio::task::yield_now().await;
+        drop(client);
+    };
+    tokio::join!(serving, gone);
+    assert_eq!(slots.available_permits(), 0, "its change still runs");
+    ready.notify_one();
+    let freed = tokio::time::timeout(PATIENCE, slots.acquire()).await;
+    assert!(freed.is_ok());
 }

@@ -5,6 +5,7 @@ mod content;
 mod lists;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,26 @@ impl Drop for Server {
     }
 }
 
+/// What answers, on a store below `root`; and its access log.
+async fn api(
+    options: Options,
+    registry: registry::Options,
+    root: &Path,
+    draining: CancellationToken,
+) -> (Api, Writer) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let random: Arc<dyn Random> = Arc::new(OsRandom);
+    let (vfs, blocking) = (Arc::new(OsVfs), Blocking::Pool);
+    let blobs = FsBlobs::open(vfs, root, blocking, Arc::clone(&random)).unwrap();
+    let (meta, blobs) = (Arc::new(MemoryMeta::default()), Arc::new(blobs));
+    let (clocks, randoms) = (Arc::clone(&clock), Arc::clone(&random));
+    let registry = Registry::open(meta, blobs, clocks, randoms, registry).await.unwrap();
+    let (access_log, log) = access_log::channel();
+    let access_log = Some(access_log);
+    let parts = Parts { registry, clock, random, access_log, draining };
+    (Api::new(options, parts).unwrap(), log)
+}
+
 impl Server {
     async fn start() -> Self {
         Self::start_with(options(), registry::Options::default()).await
@@ -78,21 +99,10 @@ impl Server {
 
     async fn start_with(options: Options, registry: registry::Options) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-        let random: Arc<dyn Random> = Arc::new(OsRandom);
-        let (vfs, blocking) = (Arc::new(OsVfs), Blocking::Pool);
-        let blobs = FsBlobs::open(vfs, root.path(), blocking, Arc::clone(&random)).unwrap();
-        let (meta, blobs) = (Arc::new(MemoryMeta::default()), Arc::new(blobs));
-        let (clocks, randoms) = (Arc::clone(&clock), Arc::clone(&random));
-        let registry = Registry::open(meta, blobs, clocks, randoms, registry).await.unwrap();
-        let (access_log, log) = access_log::channel();
-        let stop = CancellationToken::new();
+        let (stop, draining) = (CancellationToken::new(), CancellationToken::new());
         let listener = Listener::bind(&options.listen).await.unwrap();
         let address = listener.local_address().unwrap().parse().unwrap();
-        let draining = CancellationToken::new();
-        let access_log = Some(access_log);
-        let parts = Parts { registry, clock, random, access_log, draining: draining.clone() };
-        let api = Api::new(options, parts).unwrap();
+        let (api, log) = api(options, registry, root.path(), draining.clone()).await;
         let stopped = tokio::spawn(serve::run(listener, api, stop.clone()));
         Self { address, stop, draining, stopped, log, _root: root }
     }
