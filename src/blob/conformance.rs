@@ -48,6 +48,7 @@ pub async fn run_all<S: Subject>(factory: impl Fn() -> S) -> Outcome {
     spilled_contents_read_back(factory()).await?;
     spill_replaces_wrong_files(factory()).await?;
     a_quarantined_file_makes_room_for_a_right_one(factory()).await?;
+    only_a_right_file_is_kept(factory()).await?;
     shards_list_every_file(factory()).await?;
     hashing_reads_what_reading_does(factory()).await?;
     verified_blobs_never_end_wrong(factory()).await
@@ -341,6 +342,18 @@ async fn spill_replaces_wrong_files(subject: impl Subject) -> Outcome {
     assert!(spilled.failed.is_empty(), "{:?}", spilled.failed);
     assert_eq!(blob(&*subject.store(), &one).await?, Some("one".into()));
     assert_eq!(blob(&*subject.store(), &two).await?, Some("two".into()));
+    Ok(())
+}
+
+async fn only_a_right_file_is_kept(subject: impl Subject) -> Outcome {
+    let (store, digest) = (subject.store(), sha256(b"content"));
+    assert!(!store.keep(&digest, 7).await?, "there is none");
+    subject.plant(&digest, b"damaged");
+    assert!(!store.keep(&digest, 7).await?);
+    assert_eq!(blob(&*store, &digest).await?, Some("damaged".into()), "it is left alone");
+    subject.plant(&digest, b"content");
+    assert!(!store.keep(&digest, 8).await?);
+    assert!(store.keep(&digest, 7).await?);
     Ok(())
 }
 

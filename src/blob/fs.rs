@@ -292,6 +292,13 @@ impl BlobStore for FsBlobs {
         Ok(())
     }
 
+    async fn keep(&self, digest: &Digest, size_bytes: u64) -> Result<bool> {
+        self.check_writable()?;
+        let Some(kept) = self.keep_if_right(*digest, size_bytes).await? else { return Ok(false) };
+        self.sync_directories(kept).await?;
+        Ok(true)
+    }
+
     async fn spill(&self, batch: Vec<(Digest, Bytes)>) -> Result<Spilled> {
         self.check_writable()?;
         let (mut spilled, mut published, missing) = self.keep_right(batch).await?;

@@ -207,6 +207,13 @@ impl BlobStore for MemoryBlobs {
         Ok(self.inner().space)
     }
 
+    async fn keep(&self, digest: &Digest, size_bytes: u64) -> Result<bool> {
+        let found = self.inner().blobs.get(digest).cloned();
+        Ok(found.is_some_and(|bytes| {
+            bytes.len() as u64 == size_bytes && Digest::of(digest.algorithm(), &bytes) == *digest
+        }))
+    }
+
     async fn quarantine(&self, digest: &Digest) -> Result<Option<String>> {
         let mut inner = self.inner();
         let Some(bytes) = inner.blobs.remove(digest) else { return Ok(None) };

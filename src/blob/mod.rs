@@ -151,6 +151,11 @@ pub trait BlobStore: Send + Sync + Debug + 'static {
     /// Callers hold the stripes and bound the batch.
     async fn spill(&self, batch: Vec<(Digest, Bytes)>) -> Result<Spilled>;
 
+    /// Makes a blob's file durable, its bytes and its names, if it is right; `false` when there is
+    /// no right one. Before a row vouches for a file that nobody is known to have synced. The
+    /// caller holds the stripe.
+    async fn keep(&self, digest: &Digest, size_bytes: u64) -> Result<bool>;
+
     /// Opens a blob's file; `None` when there is none.
     async fn open(&self, digest: &Digest) -> Result<Option<BlobFile>>;
 

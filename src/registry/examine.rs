@@ -1,7 +1,7 @@
 //! Comparing a content with its digest, and containing it when it is damaged.
 //!
 //! The order is facts, then the file (R2): the row says that nothing vouches for the file before
-//! it is moved away. A crash in between leaves a file that is hashed before it is ever used again.
+//! it is moved away. Where a row is to vouch for a right file again, the file is made durable first. A crash in between leaves a file that is hashed before it is ever used again.
 //! What is seen at first may be a push or a removal under way, so damage counts only when it is
 //! seen again under the digest's stripe.
 
@@ -187,7 +187,17 @@ impl Registry {
 
     /// Facts, then the file. The caller holds the stripe.
     async fn contain(&self, digest: &Digest, seen: &Seen, damage: Damage) -> Result<Health> {
-        let verdict = self.inner.meta.judge(digest, seen.file == File::Right).await?;
+        let row = &seen.row;
+        let mut is_right = seen.file == File::Right;
+        if is_right && (row.state != BlobState::Live || row.place == Place::Inline) {
+            // No row vouches for this file yet, so nobody needed to make it durable (R1).
+            is_right = match self.inner.blobs.keep(digest, row.size_bytes).await {
+                Ok(kept) => kept,
+                Err(blob::Error::Poisoned) => return Err(Error::Poisoned),
+                Err(error) => return Ok(Health::Unreadable(error.to_string())),
+            };
+        }
+        let verdict = self.inner.meta.judge(digest, is_right).await?;
         let mut moved_to = None;
         match verdict {
             Verdict::Gone | Verdict::Sound => return Ok(Health::Sound),

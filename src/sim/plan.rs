@@ -75,13 +75,14 @@ pub fn case_of(mode: Mode, seed: u64, number: u64) -> Option<Case> {
 }
 
 fn first_start(seed: u64, number: u64) -> Option<Case> {
-    let calls: [&[Call]; 6] = [
+    let calls: [&[Call]; 7] = [
         &[Call::Half(0, 1)],
         &[Call::Push(0, 1)],
         &[Call::Push(0, 0), Call::Push(0, 1), Call::Put(0, 0, 0), Call::Spill],
         &[Call::Chunks(0, 3), Call::Restart, Call::Push(0, 3)],
         &[Call::Restart, Call::Push(0, 0), Call::Spill, Call::Beat],
         &[Call::Push(0, 6), Call::Rot, Call::Scrub, Call::Push(1, 6)],
+        &[Call::Push(0, 6), Call::Rot, Call::Scrub, Call::Plant(6), Call::Scrub, Call::Push(1, 6)],
     ];
     let calls = calls.get(number as usize)?.to_vec();
     Some(Case { seed, clients: vec![calls] })

@@ -107,6 +107,29 @@ fn the_referrer_of_a_deleted_subject_may_be_collected() {
     assert!(violations.iter().any(noticed), "{violations:?}");
 }
 
+/// What the scrub found right was taken for durable: its row vouched for it, pushes relied on that,
+/// and a power cut took it all away.
+#[test]
+fn a_file_that_a_scrub_gives_back_is_durable() {
+    let base = Base::new();
+    for (seed, text) in [
+        (1, "push.0.6,rot,scrub,plant.6,scrub,push.1.6"),
+        (12, "push.0.6,rot,scrub,restart,push.1.6,scrub,push.0.6/scrub,scrub,beat,beat,restart"),
+    ] {
+        let case = Case::parse(seed, text).unwrap();
+        let run = run(&base, &case, None).unwrap();
+        let last = run.recording.log.len();
+        // The last scrub and what follows it.
+        for at in last - 25..=last {
+            for variant in Variant::ALL {
+                let cut = Cut { at, variant, sample: 1 };
+                let (_, violations) = explain(&base, Mode::Random, &run, &[cut]);
+                assert_eq!(violations, Vec::<String>::new(), "{text} {cut:?}");
+            }
+        }
+    }
+}
+
 /// A scrub goes on with the pass of an earlier process, and may not look at what has rotted since:
 /// the simulator once took its end for that of a whole pass.
 #[test]
