@@ -46,7 +46,7 @@ impl Registry {
     }
 
     /// The row that vouches for the content's file.
-    async fn live(&self, digest: &Digest) -> Result<Option<BlobRecord>> {
+    pub(super) async fn live(&self, digest: &Digest) -> Result<Option<BlobRecord>> {
         let stored = self.inner.meta.stored(digest).await?;
         Ok(stored.filter(|blob| blob.place != Place::Inline && blob.state == BlobState::Live))
     }

@@ -430,10 +430,16 @@ impl Registry {
         start: u64,
     ) -> Result<()> {
         if session.durable() > start {
-            if start == 0 {
-                self.inner.meta.forget_upload(session.id).await?;
+            session.set_doubtful();
+            let rolled_back = if start == 0 {
+                self.inner.meta.forget_upload(session.id).await
             } else {
-                self.inner.meta.save_upload(session.record(start)).await?;
+                self.inner.meta.save_upload(session.record(start)).await
+            };
+            if let Err(error) = rolled_back {
+                // The row says what it said before, so all of that stays in the file.
+                *state = State::Suspended(session.durable());
+                return Err(error.into());
             }
             session.set_durable(start);
         }

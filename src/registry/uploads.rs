@@ -248,6 +248,12 @@ impl Registry {
         let link = self.link(session, digest, content.len() as u64, Some(content));
         let size_bytes = link.size_bytes;
         self.inner.room.check_reserve().await?;
+        // Where there is a file these bytes are not stored again, so nobody may find it damaged
+        // between that decision and the answer.
+        let _stripe = match self.live(digest).await? {
+            Some(_) => Some(self.inner.stripes.lock(digest).await),
+            None => None,
+        };
         self.inner.meta.link_blob(link).await?;
         self.inner.room.await_file(size_bytes);
         self.inner.spill_wanted.notify_one();
