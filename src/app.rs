@@ -261,6 +261,8 @@ impl App {
             () = self.clock.sleep(LOG_PATIENCE) => {}
         }
         self.meta.close().await?;
+        // The lock ends with the process: changes of clients that were cut may still be at a file.
+        std::mem::forget(self.identity);
         Ok(())
     }
 
