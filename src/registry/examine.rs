@@ -1,7 +1,8 @@
 //! Comparing a content with its digest, and containing it when it is damaged.
 //!
 //! The order is facts, then the file (R2): the row says that nothing vouches for the file before
-//! it is moved away. Where a row is to vouch for a right file again, that is made durable first. A crash in between leaves a file that is hashed before it is ever used again.
+//! it is moved away. A crash in between leaves a file that is hashed before it is ever used again.
+//! Where a row is to vouch for a right file again, that is made durable first.
 //! What is seen at first may be a push or a removal under way, so damage counts only when it is
 //! seen again under the digest's stripe.
 
