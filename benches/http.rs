@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use wire::{Connection, Image, Keep, Program, Request, Server};
 
 const REPO: &str = "bench/app";
+const REFERRERS: usize = 1000;
 
 fn pushes(criterion: &mut Criterion, runtime: &Runtime, server: &Server) -> Result<()> {
     let mut connection = runtime.block_on(Connection::open(server.address))?;
@@ -21,7 +22,7 @@ fn pushes(criterion: &mut Criterion, runtime: &Runtime, server: &Server) -> Resu
     group.sample_size(20);
     group.bench_function("image with a layer of 10 KiB", |bencher| {
         bencher.iter_batched(
-            || Image::random(10 << 10).expect("random bytes"),
+            || Image::random(1, 10 << 10).expect("random bytes"),
             |image| runtime.block_on(connection.push(REPO, "latest", &image)).expect("a push"),
             BatchSize::PerIteration,
         );
@@ -42,6 +43,16 @@ fn pushes(criterion: &mut Criterion, runtime: &Runtime, server: &Server) -> Resu
                 BatchSize::PerIteration,
             );
         });
+        group.bench_function(BenchmarkId::new("streamed blob", size_bytes), |bencher| {
+            bencher.iter_batched(
+                fresh,
+                |(digest, bytes)| {
+                    let push = connection.stream_blob(REPO, &digest, bytes);
+                    runtime.block_on(push).expect("a push");
+                },
+                BatchSize::PerIteration,
+            );
+        });
     }
     group.finish();
     Ok(())
@@ -49,7 +60,7 @@ fn pushes(criterion: &mut Criterion, runtime: &Runtime, server: &Server) -> Resu
 
 fn pulls(criterion: &mut Criterion, runtime: &Runtime, server: &Server) -> Result<()> {
     let mut connection = runtime.block_on(Connection::open(server.address))?;
-    let image = Image::random(10 << 10)?;
+    let image = Image::random(1, 10 << 10)?;
     runtime.block_on(connection.push(REPO, "pulled", &image))?;
     let large = common::random_bytes(16 << 20)?;
     let digest = wire::image::sha256(&large);
@@ -72,6 +83,17 @@ fn pulls(criterion: &mut Criterion, runtime: &Runtime, server: &Server) -> Resul
             bencher.iter(|| runtime.block_on(connection.send(request.clone())).expect("a pull"));
         });
     }
+    for number in 0..REFERRERS {
+        let referrer = image.referrer(&image.manifest, number);
+        let path = format!("/v2/{REPO}/manifests/{}", wire::image::sha256(&referrer));
+        let put = Request::create(Method::PUT, &path, wire::image::MANIFEST, referrer);
+        runtime.block_on(connection.send(put))?;
+    }
+    let path = format!("/v2/{REPO}/referrers/{}", wire::image::sha256(&image.manifest));
+    group.bench_function("1,000 referrers", |bencher| {
+        let get = || Request::get(&path);
+        bencher.iter(|| runtime.block_on(connection.send(get())).expect("a list"));
+    });
     group.throughput(Throughput::Bytes(length));
     group.bench_function("blob of 16 MiB", |bencher| {
         bencher.iter(|| runtime.block_on(connection.send(Request::get(&blob))).expect("a pull"));

@@ -9,22 +9,30 @@ use crate::common::random_bytes;
 use crate::wire::image::{MANIFEST, sha256};
 use crate::wire::{Connection, Image, Request, Server};
 
-/// Tags in [`TAGGED`], and repositories named by [`repository`].
-pub const LIST_ITEMS: usize = 1000;
+/// Tags in [`TAGGED`].
+pub const TAGS: usize = 2000;
+/// Repositories named by [`repository`].
+pub const REPOSITORIES: usize = 1500;
+/// Referrers of one manifest in [`REFERRED`].
+pub const REFERRERS: usize = 1000;
 /// The repository of many tags.
 pub const TAGGED: &str = "lists/tagged";
+/// The repository of a manifest with many referrers.
+pub const REFERRED: &str = "lists/referred";
 /// The repository of what is pulled.
 pub const PULLED: &str = "pull/app";
 /// Tags there.
 pub const PULLED_TAGS: usize = 100;
-/// Length of the large layer.
-pub const LARGE_SIZE_BYTES: usize = 100 << 20;
-/// Length of the layer of a small image.
+/// Length of the large layer that is pulled.
+pub const LARGE_SIZE_BYTES: usize = 256 << 20;
+/// Length of the layers of a small image.
 pub const SMALL_SIZE_BYTES: usize = 10 << 10;
+/// How many it has.
+pub const SMALL_LAYERS: usize = 3;
 
 const CLIENTS: usize = 8;
 
-/// Contents, made once, the same for both registries.
+/// Contents, made once, the same for all registries.
 #[derive(Debug)]
 pub struct Fixture {
     /// What is pulled under `v0` and so on.
@@ -43,14 +51,21 @@ pub fn repository(number: usize) -> String {
     format!("lists/many/r{number:04}")
 }
 
+/// An image as the small ones are.
+///
+/// # Errors
+/// No random bytes.
+pub fn small_image() -> std::io::Result<Image> {
+    Image::random(SMALL_LAYERS, SMALL_SIZE_BYTES)
+}
+
 impl Fixture {
     /// Makes the contents.
     ///
     /// # Errors
     /// No random bytes.
     pub fn new() -> Result<Self> {
-        let images = (0..PULLED_TAGS).map(|_| Image::random(SMALL_SIZE_BYTES));
-        let pulled = images.collect::<std::io::Result<_>>()?;
+        let pulled = (0..PULLED_TAGS).map(|_| small_image()).collect::<std::io::Result<_>>()?;
         let large = Bytes::from(random_bytes(LARGE_SIZE_BYTES)?);
         Ok(Self { pulled, large: (sha256(&large), large) })
     }
@@ -72,13 +87,17 @@ impl Fixture {
             connection.push(PULLED, &tag(number), &self.pulled[number]).await?;
         }
         let image = &self.pulled[0];
-        for (digest, bytes) in image.blobs() {
-            connection.push_blob(TAGGED, digest, bytes.clone()).await?;
+        for repository in [TAGGED, REFERRED] {
+            connection.push(repository, "subject", image).await?;
         }
-        for number in share(LIST_ITEMS) {
-            let path = format!("/v2/{TAGGED}/manifests/{}", tag(number));
-            let put = Request::create(Method::PUT, &path, MANIFEST, image.manifest.clone());
-            connection.send(put).await?;
+        for number in share(TAGS) {
+            put(&mut connection, TAGGED, &tag(number), image.manifest.clone()).await?;
+        }
+        for number in share(REFERRERS) {
+            let referrer = image.referrer(&image.manifest, number);
+            put(&mut connection, REFERRED, &sha256(&referrer), referrer).await?;
+        }
+        for number in share(REPOSITORIES) {
             connection.push(&repository(number), "latest", image).await?;
         }
         if worker == 0 {
@@ -87,4 +106,19 @@ impl Fixture {
         }
         Ok(())
     }
+}
+
+/// Puts a manifest whose blobs are there.
+///
+/// # Errors
+/// The registry does not take it.
+pub async fn put(
+    connection: &mut Connection,
+    repository: &str,
+    reference: &str,
+    manifest: Bytes,
+) -> Result<()> {
+    let path = format!("/v2/{repository}/manifests/{reference}");
+    connection.send(Request::create(Method::PUT, &path, MANIFEST, manifest)).await?;
+    Ok(())
 }

@@ -5,15 +5,27 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Resident memory in bytes.
+/// Memory in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// Resident now.
+    pub resident_bytes: u64,
+    /// The most that ever was.
+    pub peak_bytes: u64,
+}
+
+/// Memory of a process.
 ///
 /// # Errors
 /// There is no such process.
-pub fn memory_bytes(pid: u32) -> Result<u64> {
+pub fn memory(pid: u32) -> Result<Memory> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib = line.trim().trim_end_matches("kB").trim();
-    Ok(kib.parse::<u64>()? * 1024)
+    let bytes = |name: &str| -> Result<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.with_context(|| name.to_owned())?.trim().trim_end_matches("kB").trim();
+        Ok(kib.parse::<u64>()? * 1024)
+    };
+    Ok(Memory { resident_bytes: bytes("VmRSS:")?, peak_bytes: bytes("VmHWM:")? })
 }
 
 /// Processor time of all its threads, user and system; in steps of a clock tick.

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use futures_util::future::try_join_all;
-use hyper::Method;
+use futures_util::future::{join, try_join_all};
+use hyper::{Method, StatusCode};
 
 use crate::common::random_bytes;
 use crate::fixture::{
-    Fixture, LARGE_SIZE_BYTES, LIST_ITEMS, PULLED, PULLED_TAGS, SMALL_SIZE_BYTES, TAGGED,
-    repository, tag,
+    self, Fixture, PULLED, PULLED_TAGS, REFERRED, REFERRERS, REPOSITORIES, TAGGED, TAGS,
+    repository, small_image, tag,
 };
 use crate::usage;
 use crate::wire::image::sha256;
@@ -21,8 +21,12 @@ use crate::wire::{Connection, Image, Keep, Request, Server};
 const PAGE_ITEMS: usize = 100;
 /// One answer in so many is hashed or read.
 const SAMPLED_EVERY: usize = 16;
-/// One operation in so many of the mixed work is a push.
-const PUSH_EVERY: usize = 4;
+/// Length of a layer that is pushed.
+const LAYER_SIZE_BYTES: usize = 128 << 20;
+/// Length of a layer that is pulled.
+const PULLED_SIZE_BYTES: usize = fixture::LARGE_SIZE_BYTES;
+/// Pushers of large layers, and of small images, beside [`Work::Beside`].
+const BESIDE: [usize; 2] = [4, 8];
 
 /// One line of the table.
 #[derive(Debug)]
@@ -32,42 +36,86 @@ pub struct Case {
     pub clients: usize,
     /// Operations at most.
     pub operations_max: usize,
-    /// Bytes of one operation, where bytes per second say more than operations.
-    pub size_bytes: Option<u64>,
+    pub goal: Goal,
     work: Work,
+}
+
+/// What Kelson is to reach against distribution 3.1.1.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Goal {
+    /// So many times as fast, at least.
+    pub rate: Option<f64>,
+    /// So much of the processor time for one operation, at most.
+    pub cpu: Option<f64>,
+    /// Milliseconds within which 99 of 100 operations end, at most.
+    pub p99_ms: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
-    PushImage,
     PushLarge,
+    StreamLarge,
     PullLarge,
-    Manifest,
-    HeadBlob,
+    PushImage,
+    NewRepository,
+    PutTag,
+    Base,
+    Tags,
     TagPage,
     CatalogPage,
-    Mixed,
+    Manifest(Ask),
+    HeadBlob,
+    Referrers,
+    /// GETs of manifests while others push.
+    Beside,
 }
 
-const fn case(name: &'static str, clients: usize, operations_max: usize, work: Work) -> Case {
-    let large = matches!(work, Work::PushLarge | Work::PullLarge);
-    let size_bytes = if large { Some(LARGE_SIZE_BYTES as u64) } else { None };
-    Case { name, clients, operations_max, size_bytes, work }
+/// How a manifest is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    Get,
+    Head,
+}
+
+const fn faster(rate: f64) -> Goal {
+    Goal { rate: Some(rate), cpu: None, p99_ms: None }
+}
+
+const fn cheaper(rate: f64, cpu: f64) -> Goal {
+    Goal { rate: Some(rate), cpu: Some(cpu), p99_ms: None }
+}
+
+const fn within(p99_ms: f64) -> Goal {
+    Goal { rate: None, cpu: None, p99_ms: Some(p99_ms) }
+}
+
+const fn case(
+    name: &'static str,
+    clients: usize,
+    operations_max: usize,
+    goal: Goal,
+    work: Work,
+) -> Case {
+    Case { name, clients, operations_max, goal, work }
 }
 
 /// All of them, in the order in which they run.
 pub const CASES: &[Case] = &[
-    case("push image of 10 KiB", 1, 1000, Work::PushImage),
-    case("push image of 10 KiB", 8, 4000, Work::PushImage),
-    case("push layer of 100 MiB", 1, 2, Work::PushLarge),
-    case("pull layer of 100 MiB", 1, 10, Work::PullLarge),
-    case("manifest by tag", 1, 20_000, Work::Manifest),
-    case("manifest by tag", 8, 40_000, Work::Manifest),
-    case("head of a blob", 1, 20_000, Work::HeadBlob),
-    case("head of a blob", 8, 40_000, Work::HeadBlob),
-    case("100 of 1000 tags", 1, 5000, Work::TagPage),
-    case("100 of 1000 repositories", 1, 5000, Work::CatalogPage),
-    case("3 pulls, 1 push", 8, 4000, Work::Mixed),
+    case("push 128 MiB, POST and PUT", 2, 4, cheaper(1.5, 0.5), Work::PushLarge),
+    case("push 128 MiB, streamed PATCH", 2, 4, cheaper(1.6, 0.55), Work::StreamLarge),
+    case("pull 256 MiB", 4, 12, cheaper(1.15, 0.35), Work::PullLarge),
+    case("push small image", 8, 4000, cheaper(8.0, 0.1), Work::PushImage),
+    case("image into a new repository", 8, 1500, faster(8.0), Work::NewRepository),
+    case("tag into one repository", 1, 2000, faster(4.0), Work::PutTag),
+    case("GET /v2/", 16, 100_000, faster(4.0), Work::Base),
+    case("list of 2,000 tags", 8, 20_000, faster(20.0), Work::Tags),
+    case("100 of 2,000 tags", 8, 60_000, faster(30.0), Work::TagPage),
+    case("100 of 1,500 repositories", 8, 60_000, faster(80.0), Work::CatalogPage),
+    case("GET manifest by tag", 8, 60_000, faster(5.0), Work::Manifest(Ask::Get)),
+    case("HEAD manifest by tag", 8, 60_000, faster(5.0), Work::Manifest(Ask::Head)),
+    case("HEAD blob", 8, 60_000, Goal { rate: None, cpu: None, p99_ms: None }, Work::HeadBlob),
+    case("1,000 referrers", 1, 2000, within(10.0), Work::Referrers),
+    case("GET manifest beside pushes", 1, 5000, within(5.0), Work::Beside),
 ];
 
 /// What a case may take.
@@ -81,11 +129,11 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Measured {
     pub case: &'static Case,
-    /// One per operation, sorted.
+    /// One per operation, sorted; none where the registry does not offer it.
     pub latencies: Vec<Duration>,
     pub elapsed: Duration,
-    /// Of the server.
-    pub server_cpu: Duration,
+    /// Of the server, where that is known.
+    pub server_cpu: Option<Duration>,
     /// Of this process.
     pub generator_cpu: Duration,
 }
@@ -120,40 +168,64 @@ pub async fn run(
     for _ in 0..case.clients {
         connections.push(Connection::open(server.address).await?);
     }
-    let (server_before, own) = (usage::cpu(server.pid())?, std::process::id());
-    let (own_before, start) = (usage::cpu(own)?, Instant::now());
+    let cpu = || server.pid().map(usage::cpu).transpose();
+    let own = std::process::id();
+    let offered = case.work != Work::Referrers || fixture.offers_referrers(server).await?;
+    let (server_before, own_before, start) = (cpu()?, usage::cpu(own)?, Instant::now());
     let run = Run { case, fixture, prepared, next: AtomicUsize::new(0), end: start + limits.time };
-    let latencies = try_join_all(connections.iter_mut().map(|it| run.work(it))).await?;
+    let latencies = if !offered {
+        Vec::new()
+    } else if case.work == Work::Beside {
+        run.beside(server, &mut connections).await?
+    } else {
+        run.together(&mut connections).await?
+    };
     let elapsed = start.elapsed();
-    let server_cpu = usage::cpu(server.pid())?.saturating_sub(server_before);
+    let server_cpu = cpu()?.zip(server_before).map(|(now, before)| now.saturating_sub(before));
     let generator_cpu = usage::cpu(own)?.saturating_sub(own_before);
-    let mut latencies = latencies.concat();
-    latencies.sort_unstable();
     Ok(Measured { case, latencies, elapsed, server_cpu, generator_cpu })
+}
+
+impl Case {
+    /// Bytes of one operation, where bytes per second say more than operations.
+    pub fn size_bytes(&self) -> Option<u64> {
+        match self.work {
+            Work::PushLarge | Work::StreamLarge => Some(LAYER_SIZE_BYTES as u64),
+            Work::PullLarge => Some(PULLED_SIZE_BYTES as u64),
+            _ => None,
+        }
+    }
 }
 
 impl Prepared {
     fn new(case: &Case) -> Result<Self> {
         let (images, layers) = match case.work {
             Work::PushImage => (case.operations_max, 0),
-            Work::Mixed => (case.operations_max.div_ceil(PUSH_EVERY), 0),
-            Work::PushLarge => (0, case.operations_max),
+            Work::NewRepository | Work::PutTag => (1, 0),
+            Work::PushLarge | Work::StreamLarge => (0, case.operations_max),
+            Work::Beside => (200, 1),
             _ => (0, 0),
         };
         let layer = |_| -> Result<_> {
-            let bytes = Bytes::from(random_bytes(LARGE_SIZE_BYTES)?);
+            let bytes = Bytes::from(random_bytes(LAYER_SIZE_BYTES)?);
             Ok((sha256(&bytes), bytes))
         };
         Ok(Self {
-            images: (0..images)
-                .map(|_| Image::random(SMALL_SIZE_BYTES))
-                .collect::<Result<_, _>>()?,
+            images: (0..images).map(|_| small_image()).collect::<Result<_, _>>()?,
             layers: (0..layers).map(layer).collect::<Result<_>>()?,
         })
     }
 }
 
 impl Run<'_> {
+    /// All clients at once; how long each operation took, sorted.
+    async fn together(&self, connections: &mut [Connection]) -> Result<Vec<Duration>> {
+        let latencies = try_join_all(connections.iter_mut().map(|it| self.work(it))).await?;
+        let mut latencies = latencies.concat();
+        latencies.sort_unstable();
+        Ok(latencies)
+    }
+
     /// One client: operations, one after the other, until there are none left.
     async fn work(&self, connection: &mut Connection) -> Result<Vec<Duration>> {
         let mut latencies = Vec::new();
@@ -171,35 +243,102 @@ impl Run<'_> {
     }
 
     async fn operation(&self, connection: &mut Connection, number: usize) -> Result<()> {
+        let page = |items: usize| number * 37 % (items - PAGE_ITEMS);
         match self.case.work {
-            Work::PushImage => self.push_image(connection, number).await,
             Work::PushLarge => {
                 let (digest, bytes) = &self.prepared.layers[number];
                 connection.push_blob("push/large", digest, bytes.clone()).await
             }
+            Work::StreamLarge => {
+                let (digest, bytes) = &self.prepared.layers[number];
+                connection.stream_blob("push/streamed", digest, bytes.clone()).await
+            }
             Work::PullLarge => self.pull_large(connection, number).await,
-            Work::Manifest => self.manifest(connection, number).await,
-            Work::HeadBlob => self.head_blob(connection, number).await,
+            Work::PushImage => {
+                let repo = format!("push/app{}", number % 8);
+                connection.push(&repo, &tag(number), &self.prepared.images[number]).await
+            }
+            Work::NewRepository => {
+                let repo = format!("push/new/r{number:04}");
+                connection.push(&repo, "latest", &self.prepared.images[0]).await
+            }
+            Work::PutTag => {
+                let image = &self.prepared.images[0];
+                if number == 0 {
+                    connection.push("push/tags", "first", image).await?;
+                }
+                let manifest = image.manifest.clone();
+                fixture::put(connection, "push/tags", &tag(number), manifest).await
+            }
+            Work::Base => connection.send(Request::get("/v2/")).await.map(|_| ()),
+            Work::Tags => {
+                let path = format!("/v2/{TAGGED}/tags/list?n={}", 2 * TAGS);
+                // And that of the image itself.
+                list(connection, number, &path, "tags", TAGS + 1).await
+            }
             Work::TagPage => {
-                let last = tag(number * 37 % (LIST_ITEMS - PAGE_ITEMS));
+                let last = tag(page(TAGS));
                 let path = format!("/v2/{TAGGED}/tags/list?n={PAGE_ITEMS}&last={last}");
-                list(connection, number, &path, "tags").await
+                list(connection, number, &path, "tags", PAGE_ITEMS).await
             }
             Work::CatalogPage => {
-                let last = repository(number * 37 % (LIST_ITEMS - PAGE_ITEMS));
+                let last = repository(page(REPOSITORIES));
                 let path = format!("/v2/_catalog?n={PAGE_ITEMS}&last={last}");
-                list(connection, number, &path, "repositories").await
+                list(connection, number, &path, "repositories", PAGE_ITEMS).await
             }
-            Work::Mixed if number.is_multiple_of(PUSH_EVERY) => {
-                self.push_image(connection, number / PUSH_EVERY).await
+            Work::Manifest(method) => self.manifest(connection, number, method).await,
+            Work::Beside => self.manifest(connection, number, Ask::Get).await,
+            Work::HeadBlob => self.head_blob(connection, number).await,
+            Work::Referrers => {
+                let path = self.fixture.referrers_path();
+                list(connection, number, &path, "manifests", REFERRERS).await
             }
-            Work::Mixed => self.pull_image(connection, number).await,
         }
     }
 
-    async fn push_image(&self, connection: &mut Connection, number: usize) -> Result<()> {
-        let repo = format!("push/app{}-{}", self.case.clients, number % 8);
-        connection.push(&repo, &tag(number), &self.prepared.images[number]).await
+    /// The operations of this case, while others push layers and images until they are over.
+    async fn beside(
+        &self,
+        server: &Server,
+        connections: &mut [Connection],
+    ) -> Result<Vec<Duration>> {
+        let stop = tokio_util::sync::CancellationToken::new();
+        let [large, small] = BESIDE;
+        let pushers = (0..large + small).map(|pusher| {
+            let stop = stop.clone();
+            async move {
+                let mut connection = Connection::open(server.address).await?;
+                let mut number = 0;
+                while !stop.is_cancelled() {
+                    self.push_beside(&mut connection, pusher, number).await?;
+                    number += 1;
+                }
+                anyhow::Ok(())
+            }
+        });
+        let measured = async {
+            let latencies = self.together(connections).await;
+            stop.cancel();
+            latencies
+        };
+        let (latencies, pushed) = join(measured, try_join_all(pushers)).await;
+        pushed?;
+        latencies
+    }
+
+    async fn push_beside(
+        &self,
+        connection: &mut Connection,
+        pusher: usize,
+        number: usize,
+    ) -> Result<()> {
+        if pusher < BESIDE[0] {
+            let (digest, bytes) = &self.prepared.layers[0];
+            return connection.push_blob(&format!("beside/{pusher}"), digest, bytes.clone()).await;
+        }
+        let image = (number * BESIDE[1] + pusher) % self.prepared.images.len();
+        let repository = format!("beside/{pusher}");
+        connection.push(&repository, &tag(number % 50), &self.prepared.images[image]).await
     }
 
     async fn pull_large(&self, connection: &mut Connection, number: usize) -> Result<()> {
@@ -212,46 +351,67 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn manifest(&self, connection: &mut Connection, number: usize) -> Result<()> {
+    async fn manifest(
+        &self,
+        connection: &mut Connection,
+        number: usize,
+        method: Ask,
+    ) -> Result<()> {
         let image = &self.fixture.pulled[number % PULLED_TAGS];
         let path = format!("/v2/{PULLED}/manifests/{}", tag(number % PULLED_TAGS));
+        let length = image.manifest.len() as u64;
+        if method == Ask::Head {
+            let head = Request { method: Method::HEAD, ..Request::get(&path) };
+            let stated = connection.send(head).await?.content_length;
+            ensure!(stated == Some(length), "a length of {stated:?}");
+            return Ok(());
+        }
         let answer = connection.send(Request { keep: sampled(number), ..Request::get(&path) });
         let answer = answer.await?;
-        ensure!(answer.length == image.manifest.len() as u64, "{} bytes", answer.length);
+        ensure!(answer.length == length, "{} bytes", answer.length);
         let right = answer.digest.is_none_or(|it| it == sha256(&image.manifest));
         ensure!(right, "another manifest");
         Ok(())
     }
 
     async fn head_blob(&self, connection: &mut Connection, number: usize) -> Result<()> {
-        let [_, (digest, bytes)] = self.fixture.pulled[number % PULLED_TAGS].blobs();
+        let (digest, bytes) = &self.fixture.pulled[number % PULLED_TAGS].blobs[1];
         let path = format!("/v2/{PULLED}/blobs/{digest}");
         let answer = connection.send(Request { method: Method::HEAD, ..Request::get(&path) });
         let stated = answer.await?.content_length;
         ensure!(stated == Some(bytes.len() as u64), "a length of {stated:?}");
         Ok(())
     }
+}
 
-    /// Manifest, config and layer.
-    async fn pull_image(&self, connection: &mut Connection, number: usize) -> Result<()> {
-        self.manifest(connection, number).await?;
-        for (digest, bytes) in self.fixture.pulled[number % PULLED_TAGS].blobs() {
-            let path = format!("/v2/{PULLED}/blobs/{digest}");
-            let answer = connection.send(Request { keep: sampled(number), ..Request::get(&path) });
-            let answer = answer.await?;
-            ensure!(answer.length == bytes.len() as u64, "{} bytes", answer.length);
-            ensure!(answer.digest.is_none_or(|it| it == *digest), "other content");
-        }
-        Ok(())
+impl Fixture {
+    fn referrers_path(&self) -> String {
+        format!("/v2/{REFERRED}/referrers/{}", sha256(&self.pulled[0].manifest))
+    }
+
+    /// Whether the registry has this API.
+    async fn offers_referrers(&self, server: &Server) -> Result<bool> {
+        let path = self.referrers_path();
+        let mut connection = Connection::open(server.address).await?;
+        let missing = Request { expected: StatusCode::NOT_FOUND, ..Request::get(&path) };
+        // Any other answer than 404 is looked at by the operations themselves.
+        Ok(connection.send(missing).await.is_err())
     }
 }
 
 fn sampled(number: usize) -> Keep {
-    if number.is_multiple_of(SAMPLED_EVERY) { Keep::Digest } else { Keep::Nothing }
+    // The digest of a large body costs the generator more than the answer costs the server.
+    if number % SAMPLED_EVERY == SAMPLED_EVERY - 1 { Keep::Digest } else { Keep::Nothing }
 }
 
-/// A page of a list.
-async fn list(connection: &mut Connection, number: usize, path: &str, key: &str) -> Result<()> {
+/// A list of so many items.
+async fn list(
+    connection: &mut Connection,
+    number: usize,
+    path: &str,
+    key: &str,
+    expected: usize,
+) -> Result<()> {
     let keep = if number.is_multiple_of(SAMPLED_EVERY) { Keep::Body } else { Keep::Nothing };
     let answer = connection.send(Request { keep, ..Request::get(path) }).await?;
     if keep == Keep::Nothing {
@@ -259,6 +419,6 @@ async fn list(connection: &mut Connection, number: usize, path: &str, key: &str)
     }
     let page: serde_json::Value = serde_json::from_slice(&answer.body)?;
     let items = page[key].as_array().context("no list")?.len();
-    ensure!(items == PAGE_ITEMS, "{items} items");
+    ensure!(items == expected, "{items} items");
     Ok(())
 }

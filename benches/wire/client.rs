@@ -1,10 +1,14 @@
 //! One kept-alive connection.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, LOCATION};
 use hyper::{Method, StatusCode};
@@ -14,10 +18,16 @@ use tokio::net::TcpStream;
 
 use super::Image;
 
+/// Body of a request.
+type Sent = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What a streamed body is sent in.
+const PIECE_SIZE_BYTES: usize = 64 << 10;
+
 /// A connection to a registry.
 #[derive(Debug)]
 pub struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Sent>,
     address: SocketAddr,
 }
 
@@ -28,6 +38,8 @@ pub struct Request<'a> {
     pub path: &'a str,
     pub content_type: &'static str,
     pub body: Bytes,
+    /// Whether the body goes out in pieces, without its length.
+    pub streamed: bool,
     pub expected: StatusCode,
     pub keep: Keep,
 }
@@ -61,6 +73,7 @@ impl<'a> Request<'a> {
             path,
             content_type: "",
             body: Bytes::new(),
+            streamed: false,
             expected: StatusCode::OK,
             keep: Keep::Nothing,
         }
@@ -90,7 +103,7 @@ impl Connection {
     /// # Errors
     /// The connection breaks, or the answer has another status or length than it must.
     pub async fn send(&mut self, request: Request<'_>) -> Result<Answer> {
-        let Request { method, path, content_type, body, expected, keep } = request;
+        let Request { method, path, content_type, body, streamed, expected, keep } = request;
         let what = format!("{method} {path}");
         let is_head = method == Method::HEAD;
         let mut builder = hyper::Request::builder().method(method).uri(path);
@@ -101,7 +114,8 @@ impl Connection {
         if !content_type.is_empty() {
             builder = builder.header(CONTENT_TYPE, content_type);
         }
-        let request = builder.body(Full::new(body))?;
+        let body = if streamed { in_pieces(body) } else { Full::new(body).boxed_unsync() };
+        let request = builder.body(body)?;
         self.sender.ready().await?;
         let answer = self.sender.send_request(request).await.with_context(|| what.clone())?;
         let (parts, mut body) = answer.into_parts();
@@ -138,6 +152,26 @@ impl Connection {
         let mut begin = Request::create(Method::POST, &path, "", Bytes::new());
         begin.expected = StatusCode::ACCEPTED;
         let location = self.send(begin).await?.location.context("no Location")?;
+        self.finish(&location, digest, bytes).await
+    }
+
+    /// Pushes a blob with POST, one streamed PATCH, and a PUT that brings nothing, as docker does.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn stream_blob(&mut self, repo: &str, digest: &str, bytes: Bytes) -> Result<()> {
+        let path = format!("/v2/{repo}/blobs/uploads/");
+        let mut begin = Request::create(Method::POST, &path, "", Bytes::new());
+        begin.expected = StatusCode::ACCEPTED;
+        let location = self.send(begin).await?.location.context("no Location")?;
+        let kind = "application/octet-stream";
+        let mut patch = Request::create(Method::PATCH, &location, kind, bytes);
+        (patch.expected, patch.streamed) = (StatusCode::ACCEPTED, true);
+        let location = self.send(patch).await?.location.context("no Location")?;
+        self.finish(&location, digest, Bytes::new()).await
+    }
+
+    async fn finish(&mut self, location: &str, digest: &str, bytes: Bytes) -> Result<()> {
         let separator = if location.contains('?') { '&' } else { '?' };
         let path = format!("{location}{separator}digest={digest}");
         let put = Request::create(Method::PUT, &path, "application/octet-stream", bytes);
@@ -150,7 +184,7 @@ impl Connection {
     /// # Errors
     /// As [`Self::send`].
     pub async fn push(&mut self, repo: &str, tag: &str, image: &Image) -> Result<()> {
-        for (digest, bytes) in image.blobs() {
+        for (digest, bytes) in &image.blobs {
             self.push_blob(repo, digest, bytes.clone()).await?;
         }
         let path = format!("/v2/{repo}/manifests/{tag}");
@@ -158,6 +192,14 @@ impl Connection {
         self.send(Request::create(Method::PUT, &path, super::image::MANIFEST, bytes)).await?;
         Ok(())
     }
+}
+
+fn in_pieces(bytes: Bytes) -> Sent {
+    let pieces = (0..bytes.len()).step_by(PIECE_SIZE_BYTES).map(move |at| {
+        let end = bytes.len().min(at + PIECE_SIZE_BYTES);
+        Ok(Frame::data(bytes.slice(at..end)))
+    });
+    StreamBody::new(stream::iter(pieces)).boxed_unsync()
 }
 
 fn is_manifest(path: &str) -> bool {

@@ -1,4 +1,4 @@
-//! Images of one small layer.
+//! Images of small layers.
 
 use std::io;
 
@@ -15,44 +15,53 @@ pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 #[derive(Debug, Clone)]
 pub struct Image {
     pub manifest: Bytes,
-    config: (String, Bytes),
-    layer: (String, Bytes),
+    /// Digest and bytes of the config, then of each layer.
+    pub blobs: Vec<(String, Bytes)>,
 }
 
 impl Image {
-    /// With a layer of that size.
+    /// With as many layers of that size.
     ///
     /// # Errors
     /// No random bytes.
-    pub fn random(layer_size_bytes: usize) -> io::Result<Self> {
+    pub fn random(layers: usize, layer_size_bytes: usize) -> io::Result<Self> {
         let author = digest_text(&random_bytes(32)?);
         let config = json!({
             "architecture": "amd64", "os": "linux", "author": author,
             "rootfs": { "type": "layers", "diff_ids": [] },
         });
-        let config = Bytes::from(config.to_string());
-        let layer = Bytes::from(random_bytes(layer_size_bytes)?);
-        let (config_digest, layer_digest) = (sha256(&config), sha256(&layer));
+        let mut blobs = vec![named(config.to_string().into())];
+        for _ in 0..layers {
+            blobs.push(named(random_bytes(layer_size_bytes)?.into()));
+        }
+        let descriptor = |kind: &str, (digest, bytes): &(String, Bytes)| {
+            let media_type = format!("application/vnd.oci.image.{kind}");
+            json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
+        };
+        let layer = |blob| descriptor("layer.v1.tar+gzip", blob);
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": config_digest, "size": config.len(),
-            },
-            "layers": [{
-                "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
-                "digest": layer_digest, "size": layer.len(),
-            }],
+            "config": descriptor("config.v1+json", &blobs[0]),
+            "layers": blobs[1..].iter().map(layer).collect::<Vec<_>>(),
         });
-        let manifest = Bytes::from(manifest.to_string());
-        Ok(Self { manifest, config: (config_digest, config), layer: (layer_digest, layer) })
+        Ok(Self { manifest: manifest.to_string().into(), blobs })
     }
 
-    /// Digest and bytes of config and layer.
-    pub fn blobs(&self) -> [&(String, Bytes); 2] {
-        [&self.config, &self.layer]
+    /// A manifest of the same blobs whose subject is `subject`; `number` makes it another one.
+    pub fn referrer(&self, subject: &Bytes, number: usize) -> Bytes {
+        let of: Result<serde_json::Value, _> = serde_json::from_slice(&self.manifest);
+        let mut manifest = of.unwrap_or_default();
+        manifest["artifactType"] = "application/vnd.example.signature".into();
+        manifest["annotations"] = json!({ "number": number.to_string() });
+        manifest["subject"] =
+            json!({ "mediaType": MANIFEST, "digest": sha256(subject), "size": subject.len() });
+        manifest.to_string().into()
     }
+}
+
+fn named(bytes: Bytes) -> (String, Bytes) {
+    (sha256(&bytes), bytes)
 }
 
 /// `sha256:...` of these bytes.

@@ -35,6 +35,8 @@ http:
   relativeurls: true
 catalog:
   maxentries: 1000
+tags:
+  maxtags: 10000
 ";
 
 /// A registry program that understands distribution's configuration.
@@ -43,12 +45,13 @@ pub struct Program {
     pub path: PathBuf,
 }
 
-/// A running registry; it is killed and its store removed when this is dropped.
+/// A running registry; one that was started here is killed and its store removed when this is
+/// dropped.
 #[derive(Debug)]
 pub struct Server {
-    child: Child,
+    /// The process and its store; `None`: somebody else has started it and will stop it.
+    pub process: Option<(Child, TempDir)>,
     pub address: SocketAddr,
-    _folder: TempDir,
 }
 
 impl Program {
@@ -74,7 +77,7 @@ impl Program {
         let written = Written::default();
         written.collect(child.stdout.take());
         written.collect(child.stderr.take());
-        let mut server = Server { child, address, _folder: folder };
+        let mut server = Server { process: Some((child, folder)), address };
         server.until_ready().await.with_context(|| written.text())?;
         Ok(server)
     }
@@ -93,16 +96,18 @@ impl Program {
 }
 
 impl Server {
-    /// The process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// The process, where it is known.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|(child, _)| child.id())
     }
 
     async fn until_ready(&mut self) -> Result<()> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the registry (process {}) ended: {status}", self.pid());
+            let process = self.process.as_mut();
+            let status = process.map(|(child, _)| child.try_wait()).transpose()?.flatten();
+            if let Some(status) = status {
+                bail!("the registry (process {:?}) ended: {status}", self.pid());
             }
             if let Ok(mut connection) = Connection::open(self.address).await {
                 connection.send(Request::get("/v2/")).await?;
@@ -118,9 +123,10 @@ impl Server {
     /// # Errors
     /// It does not stop.
     pub async fn stop(mut self) -> Result<()> {
-        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let Some((child, _)) = &mut self.process else { return Ok(()) };
+        kill_process(Pid::from_child(child), Signal::TERM)?;
         let start = Instant::now();
-        while self.child.try_wait()?.is_none() {
+        while child.try_wait()?.is_none() {
             ensure!(start.elapsed() < PATIENCE, "the registry does not stop");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -130,9 +136,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let Some((child, _)) = &mut self.process else { return };
         // It may have ended already, and then there is nothing to do.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
