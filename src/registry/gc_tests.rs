@@ -288,6 +288,35 @@ async fn a_content_that_went_gets_no_file() {
     assert_eq!(fixture.collect_with(all, false).await.contents.count, 0);
 }
 
+/// What has a file is not stored again: who is about to contain that file comes first, or after.
+#[tokio::test]
+async fn a_small_push_of_what_has_a_file_waits_for_its_stripe() {
+    let fixture = Fixture::rested(Options::default()).await;
+    let digest = fixture.push(&repo("a"), b"{}").await;
+    let stripe = fixture.registry.inner.stripes.lock(&digest).await;
+    fixture.push(&repo("b"), b"{}").await;
+    drop(stripe);
+    fixture.registry.spill_once().await.unwrap();
+    assert!(fixture.has_file(&digest).await);
+    let stripe = fixture.registry.inner.stripes.lock(&digest).await;
+    let again = {
+        let registry = fixture.registry.clone();
+        async move { registry.push_blob(&repo("c"), &digest, whole(b"{}")).await }
+    };
+    let mut again = std::pin::pin!(again);
+    for _ in 0..10 {
+        tokio::select! {
+            biased;
+            _ = again.as_mut() => panic!("it did not wait"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    assert!(fixture.meta.judge(&digest, false).await.is_ok());
+    drop(stripe);
+    again.await.unwrap();
+    assert!(fixture.registry.stat_blob(&repo("c"), &digest).await.is_ok(), "its bytes are kept");
+}
+
 #[tokio::test]
 async fn a_pass_that_nobody_asked_for_does_not_count_what_is_left() {
     let fixture = Fixture::rested(Options::default()).await;
