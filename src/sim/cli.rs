@@ -9,7 +9,7 @@ use clap::Parser;
 
 use super::explain::{command, explain};
 use super::explore::{Budget, Cut, Failure, Tally, explore, try_case};
-use super::plan::{Mode, case_of, fault_of};
+use super::plan::{Mode, case_of, cases, fault_of};
 use super::run::{Base, Case, run};
 use super::shrink::shrink;
 use crate::disk::durable::Step;
@@ -74,6 +74,15 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// How much of a mode's plan that is; nothing of a plan without an end.
+fn reached(mode: Mode, done: u64) -> String {
+    match cases(mode) {
+        Some(all) if done == all => ", complete".to_owned(),
+        Some(all) => format!(", {done} of {all} cases"),
+        None => String::new(),
+    }
+}
+
 fn text(error: std::io::Error) -> String {
     error.to_string()
 }
@@ -90,16 +99,16 @@ impl Arguments {
         }
         let modes = if self.mode.is_empty() { Mode::ALL.to_vec() } else { self.mode.clone() };
         let (began, tally, left_out) = (Instant::now(), Tally::default(), self.left_out()?);
+        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let mut violations = 0;
         for mode in modes {
             let at = Instant::now();
-            let before = tally.images.load(Ordering::Relaxed);
+            let before = (load(&tally.images), load(&tally.cases));
             let failure = self.explore(mode, left_out, self.seconds, &tally);
-            let images = tally.images.load(Ordering::Relaxed) - before;
+            let images = load(&tally.images) - before.0;
             let seconds = at.elapsed().as_secs_f64();
             let rate = images as f64 / seconds;
-            let complete = tally.complete.load(Ordering::Relaxed);
-            let plan = if complete { ", its whole plan" } else { "" };
+            let plan = reached(mode, load(&tally.cases) - before.1);
             writeln!(out, "{mode:?}: {images} images in {seconds:.1} s, {rate:.0} a second{plan}")
                 .map_err(text)?;
             if let Some(failure) = failure {
@@ -107,7 +116,6 @@ impl Arguments {
                 self.report(out, failure, left_out)?;
             }
         }
-        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let (images, cuts, runs) = (load(&tally.images), load(&tally.cuts), load(&tally.runs));
         let seconds = began.elapsed().as_secs();
         writeln!(

@@ -51,8 +51,8 @@ pub struct Tally {
     pub cuts: AtomicU64,
     /// Cases that were run.
     pub runs: AtomicU64,
-    /// Whether the last exploration came to the end of its plan.
-    pub complete: AtomicBool,
+    /// Cases of which nothing was left out and nothing was wrong.
+    pub cases: AtomicU64,
     /// Whether to stop.
     pub stop: AtomicBool,
     /// When to stop.
@@ -373,21 +373,23 @@ pub fn explore(
     tally: &Tally,
     tell: &(dyn Fn() + Sync),
 ) -> Option<Failure> {
-    let (next, ended) = (AtomicU64::new(0), AtomicBool::new(false));
+    let next = AtomicU64::new(0);
     let found: Mutex<Option<Failure>> = Mutex::new(None);
     let end = Instant::now() + budget.time;
     let images = tally.images.load(Ordering::Relaxed).saturating_add(budget.images);
     let work = || {
         while !tally.stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(case) = case_of(mode, seed, number) else {
-                ended.store(true, Ordering::Relaxed);
-                return;
-            };
-            if let Err(failure) = without(left_out, || try_all(base, mode, &case, tally)) {
-                tally.stop.store(true, Ordering::Relaxed);
-                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                found.get_or_insert(failure);
+            let Some(case) = case_of(mode, seed, number) else { return };
+            match without(left_out, || try_all(base, mode, &case, tally)) {
+                Ok(()) if !tally.is_over() => count(&tally.cases),
+                // Some of its images may have been left out.
+                Ok(()) => {}
+                Err(failure) => {
+                    tally.stop.store(true, Ordering::Relaxed);
+                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    found.get_or_insert(failure);
+                }
             }
         }
     };
@@ -402,8 +404,7 @@ pub fn explore(
             tell();
         }
     });
-    let stopped = tally.stop.swap(false, Ordering::Relaxed);
-    tally.complete.store(ended.into_inner() && !stopped, Ordering::Relaxed);
+    tally.stop.store(false, Ordering::Relaxed);
     found.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -74,6 +74,13 @@ pub fn case_of(mode: Mode, seed: u64, number: u64) -> Option<Case> {
     }
 }
 
+/// How many cases a mode has; `None` when there is always another.
+pub fn cases(mode: Mode) -> Option<u64> {
+    let is_finite = matches!(mode, Mode::Short | Mode::FirstStart | Mode::Upgrade);
+    let is_case = |number: &u64| case_of(mode, 0, *number).is_some();
+    is_finite.then(|| (0..).take_while(is_case).count() as u64)
+}
+
 fn first_start(seed: u64, number: u64) -> Option<Case> {
     let calls: [&[Call]; 7] = [
         &[Call::Half(0, 1)],
