@@ -174,7 +174,9 @@ fn faults_meet_the_operations_that_they_name() {
     assert_eq!(read(&vfs, "/a"), some(b"123456"));
     fail(Kind::Error(EMFILE), Class::Open, 1, true);
     assert!(read(&vfs, "/a").is_none() && read(&vfs, "/a").is_none());
-    assert_eq!(vfs.heal(), 3);
+    fail(Kind::Error(ENOSPC), Class::Preallocate, 1, false);
+    assert!(file.preallocate(0, 8).unwrap_err().is_full(), "whoever asked is told");
+    assert_eq!(vfs.heal(), 4);
     let database = create(&vfs, "/a.redb", b"1234");
     database.sync_data().unwrap();
     fail(Kind::Flip, Class::Read, 1, false);
