@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 
 use super::explain::{command, explain};
-use super::explore::{Budget, Cut, Failure, Tally, explore, try_case};
+use super::explore::{Budget, Cut, Failure, Tally, explore, first_cut, try_case};
 use super::plan::{Mode, case_of, cases, fault_of};
 use super::run::{Base, Case, run};
 use super::shrink::shrink;
@@ -19,7 +19,7 @@ use crate::disk::sim::Variant;
 /// Cuts the power of a simulated disk under the real registry, and looks at what is left.
 #[derive(Debug, Parser)]
 #[command(name = "kelson-sim")]
-struct Arguments {
+pub struct Arguments {
     /// What to explore; several are explored one after the other.
     #[arg(long, value_enum, value_delimiter = ',')]
     mode: Vec<Mode>,
@@ -88,7 +88,8 @@ fn text(error: std::io::Error) -> String {
 }
 
 impl Arguments {
-    fn run(&self, out: &mut impl Write) -> Result<bool> {
+    /// Does what they ask for; whether nothing was wrong.
+    pub fn run(&self, out: &mut impl Write) -> Result<bool> {
         if self.mutants {
             return self.run_mutants(out);
         }
@@ -193,8 +194,9 @@ impl Arguments {
         let (explained, violations) = without(left_out, || {
             let fault = fault.and_then(|(kind, nth)| fault_of(mode, &case, kind, nth));
             let run = run(&base, &case, fault.as_ref())?;
-            if cuts.first().is_some_and(|cut| cut.at > run.recording.log.len()) {
-                return Err(format!("this case has {} operations", run.recording.log.len()));
+            let (first, last) = (first_cut(mode, &run), run.recording.log.len());
+            if cuts.first().is_some_and(|cut| !(first..=last).contains(&cut.at)) {
+                return Err(format!("this case is cut at {first} to {last}"));
             }
             Ok(explain(&base, mode, &run, &cuts))
         })?;

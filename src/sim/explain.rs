@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::explore::{Cut, Failure, disk_after};
 use super::plan::Mode;
 use super::run::{Base, Run};
-use super::verify::{Known, exercise, heal, judge, recover};
+use super::verify::{Known, Recovered, exercise, heal, judge, recover};
 use crate::disk::durable::Step;
 use crate::disk::sim::{Id, Op, Recording};
 
@@ -68,6 +68,7 @@ pub fn explain(base: &Base, mode: Mode, run: &Run, cuts: &[Cut]) -> (String, Vec
             Err(why) => vec![why],
             Ok((engine, found)) => {
                 let mut violations = judge(base, run, last, &found);
+                violations.extend(older(base, run, cuts, &found));
                 if violations.is_empty() && mode != Mode::Recovery {
                     let begun = run.history.finishes(last);
                     let works = exercise(base, &engine, begun, &mut Known::default());
@@ -80,6 +81,17 @@ pub fn explain(base: &Base, mode: Mode, run: &Run, cuts: &[Cut]) -> (String, Vec
         },
     };
     (text, violations)
+}
+
+/// Whether the recovery after the last of several cuts found less than the one that it cut.
+pub fn older(base: &Base, run: &Run, cuts: &[Cut], found: &Recovered) -> Option<String> {
+    let before = cuts.split_last().map_or(&[][..], |(_, before)| before);
+    if before.is_empty() {
+        return None;
+    }
+    let disk = disk_after(base, run, before).ok()?.disk();
+    let first = recover(base, disk, &mut Known::default()).ok()?.1;
+    found.older_than(&first)
 }
 
 /// The last operations before a position, with the names that files had then.

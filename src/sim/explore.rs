@@ -169,9 +169,7 @@ impl<'a> Examiner<'a> {
                 let (engine, again) = again.map_err(|why| self.failure(all.clone(), vec![why]))?;
                 close(&engine);
                 let mut violations = judge(self.base, self.run, cuts[0].at, &again);
-                if again.transactions < first.transactions {
-                    violations.push("D-6: the second recovery found an older state".to_owned());
-                }
+                violations.extend(again.older_than(&first));
                 if !violations.is_empty() {
                     return Err(self.failure(all, violations));
                 }
@@ -192,10 +190,16 @@ fn close(engine: &super::engine::Engine) {
     drop(engine.vfs.kill());
 }
 
+/// The first operation before which a case is cut: nobody was told anything of a store that had
+/// not opened, but for a first start.
+pub fn first_cut(mode: Mode, run: &Run) -> usize {
+    if mode.first_start() { 0 } else { run.first_cut }
+}
+
 /// What of a case is looked at.
 fn examine(examiner: &mut Examiner<'_>, random: &Seeded) -> Result<(), Failure> {
     let (mode, run) = (examiner.mode, examiner.run);
-    let first = if mode.first_start() { 0 } else { run.first_cut };
+    let first = first_cut(mode, run);
     let mut disk = run.recording.begin.clone();
     for at in 0..=run.recording.log.len() {
         if at >= first && !examiner.tally.is_over() {

@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use clap::Parser;
+
 use super::call::Call;
+use super::cli::Arguments;
 use super::engine::Engine;
 use super::executor::block_on;
-use super::explain::{command, explain};
-use super::explore::{Budget, Cut, Failure, Tally, explore, try_case};
+use super::explain::{command, explain, older};
+use super::explore::{Budget, Cut, Failure, Tally, disk_after, explore, try_case};
 use super::model::Outcome;
 use super::plan::Mode;
 use super::run::{Base, Case, Run, run};
+use super::shrink::shrink;
 use super::verify::{Known, heal, recover};
 use crate::disk::durable::Step;
+use crate::disk::durable::mutant::without;
 use crate::disk::sim::{Recording, SimVfs, Variant};
 use crate::meta::{MetaStore, ScrubRecord};
 
@@ -163,6 +168,94 @@ fn reads_go_on_while_the_collector_cannot() {
 fn a_commit_without_its_sync_is_noticed() {
     let failure = explored(Mode::Short, 2000, Some(Step::DatabaseData)).unwrap();
     assert!(failure.violations.iter().any(|violation| violation.contains("I3")), "{failure:?}");
+}
+
+fn parsed(command: &str) -> Arguments {
+    Arguments::try_parse_from(command.split(' ').map(|word| word.trim_matches('\''))).unwrap()
+}
+
+/// What `kelson-sim` says to a command line, and whether nothing was wrong.
+fn said(command: &str) -> (bool, String) {
+    let mut out = Vec::new();
+    let right = parsed(command).run(&mut out).unwrap();
+    (right, String::from_utf8(out).unwrap())
+}
+
+/// What is printed for people shows the failure again, and only because of the mutant.
+#[track_caller]
+fn assert_replayed(failure: &Failure, step: Step) {
+    let (right, text) = said(&command(failure, Some(step)));
+    assert!(!right && text.contains("VIOLATION"), "{failure:?}\n{text}");
+    // With that sync the disk has other operations: all of them are cut.
+    let whole = Failure { cuts: Vec::new(), ..failure.clone() };
+    let (right, text) = said(&command(&whole, None));
+    assert!(right && !text.contains("VIOLATION"), "{failure:?}\n{text}");
+}
+
+#[test]
+fn a_failure_of_any_mode_is_shown_again_by_its_command() {
+    for (mode, step) in [
+        (Mode::FirstStart, Step::Root),
+        (Mode::Short, Step::DatabaseData),
+        (Mode::Random, Step::KeptData),
+        (Mode::Recovery, Step::DatabaseData),
+        (Mode::Enospc, Step::DatabaseData),
+        (Mode::Faults, Step::DatabaseData),
+        (Mode::Upgrade, Step::DatabaseCopyData),
+    ] {
+        let failure = explored(mode, 4000, Some(step));
+        assert_replayed(&failure.unwrap_or_else(|| panic!("{mode:?} {step:?}")), step);
+    }
+}
+
+/// No mutant breaks this alone: the transaction that a recovery lacks is told instead.
+#[test]
+fn a_replay_compares_a_recovery_with_the_one_before() {
+    let base = Base::new();
+    let run = run(&base, &Case::parse(7, "push.0.2").unwrap(), None).unwrap();
+    let cut = |at| Cut { at, variant: Variant::Everything, sample: 0 };
+    let cuts = [cut(run.recording.log.len()), cut(1)];
+    let disk = disk_after(&base, &run, &cuts).unwrap().disk();
+    let mut found = recover(&base, disk, &mut Known::default()).unwrap().1;
+    assert_eq!(older(&base, &run, &cuts, &found), None);
+    found.transactions -= 1;
+    assert!(older(&base, &run, &cuts, &found).unwrap().starts_with("D-6"));
+    assert_eq!(older(&base, &run, &cuts[..1], &found), None, "there is none before");
+}
+
+#[test]
+fn a_shrunk_failure_is_smaller_and_still_one() {
+    let (base, step) = (Base::new(), Step::DatabaseData);
+    let calls = |case: &Case| case.clients.iter().map(Vec::len).sum::<usize>();
+    for (mode, fault) in [(Mode::Random, None), (Mode::FailedSync, Some((0, 30)))] {
+        let case = Case::parse(7, "push.0.2,push.0.3,beat/put.0.1.0,push.1.4/append").unwrap();
+        let tried = without(Some(step), || try_case(&base, mode, &case, fault, &Tally::default()));
+        let shrunk = shrink(&base, tried.unwrap_err(), Some(step));
+        assert!(!shrunk.violations.is_empty(), "{shrunk:?}");
+        assert_eq!(calls(&shrunk.case), 1, "one call is enough: {shrunk:?}");
+        assert_replayed(&shrunk, step);
+    }
+}
+
+/// The base state was once called a violation of a store that had not opened yet.
+#[test]
+fn a_cut_that_no_mode_makes_is_refused() {
+    let command = "kelson-sim --mode short --seed 7 --case push.0.2 --cut";
+    for at in [17, 100_000] {
+        let error = parsed(&format!("{command} {at}")).run(&mut Vec::new()).unwrap_err();
+        assert!(error.starts_with("this case is cut at 2"), "{error}");
+    }
+}
+
+#[test]
+fn a_plan_that_was_cut_short_is_not_called_complete() {
+    let (right, text) = said("kelson-sim --mode upgrade,first-start --images 1 --threads 1");
+    assert!(right && text.contains(", 0 of 1 cases\nFirstStart: "), "{text}");
+    assert!(text.contains(", 0 of 7 cases\n"), "{text}");
+    let (right, text) = said("kelson-sim --mode upgrade --threads 1");
+    assert!(right && text.contains(", complete\n"), "{text}");
+    let (right, text) = said("kelson-sim --mode random --images 1 --threads 1");
+    assert!(right && text.contains(" a second\n"), "no end, no plan: {text}");
 }
 
 #[test]

@@ -45,6 +45,14 @@ pub struct Recovered {
     pub recording: Recording,
 }
 
+impl Recovered {
+    /// D-6: no recovery finds less than one before it.
+    pub fn older_than(&self, first: &Self) -> Option<String> {
+        let is_older = self.transactions < first.transactions;
+        is_older.then(|| "D-6: the second recovery found an older state".to_owned())
+    }
+}
+
 /// Facts that were looked at already, by their dump: equal facts are checked once.
 #[derive(Debug, Default)]
 pub struct Known(HashMap<u64, Facts>);
